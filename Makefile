@@ -1,0 +1,50 @@
+# make demo      train a small network on handwritten digits with 2 ranks (installs what it needs)
+# make test      run the whole test suite (installs what it needs)
+# make install   make .venv with the package and its development tools
+# make lint      ruff, mypy, clang-format
+# make bench     the training benchmark (docs/benchmarks.md)
+# make docs      write the generated pages of docs/
+# make clean     remove .venv and what was built
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+NATIVE := $(shell find csrc -name '*.cpp' -o -name '*.hpp' -o -name '*.inc' 2>/dev/null)
+BUILD := setup.py pyproject.toml requirements-dev.txt build_backend/backend.py
+
+.PHONY: demo test install lint format bench docs clean
+
+install: $(STAMP)
+
+$(STAMP): $(BUILD) $(NATIVE)
+	@sh scripts/prerequisites.sh "$(PYTHON)"
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	touch $@
+
+demo: $(STAMP)
+	@$(BIN)/mpimlsys launch -n 2 examples/mnist_cnn.toml --set job.out=runs/demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $(NATIVE)
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(NATIVE)
+
+bench: $(STAMP)
+	$(BIN)/mpimlsys bench train
+
+docs: $(STAMP)
+	$(BIN)/python -c "from mpimlsys import jobfile; print(jobfile.describe(), end='')" > docs/job-file.md
+
+clean:
+	rm -rf $(VENV) build *.egg-info mpimlsys/*.so

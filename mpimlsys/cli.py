@@ -1,0 +1,247 @@
+"""The command line: parse, build the configuration, call. Heavy imports happen in the commands."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from mpimlsys import __version__, config
+from mpimlsys.errors import MpimlsysError
+
+_EXAMPLES = """\
+examples:
+  mpimlsys launch -n 4 examples/mnist_cnn.toml        4 ranks on this machine
+  mpirun -n 4 mpimlsys train examples/mnist_cnn.toml  the same, with your own mpirun
+  mpimlsys train JOB --set optimizer.lr=0.1 --dry-run what would run, and why
+  mpimlsys evaluate runs/mnist-cnn                    the trained model on its test set
+  mpimlsys doctor                                     is this machine ready?
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a usage error on rank 0 only."""
+
+    def error(self, message: str) -> NoReturn:
+        if config.environment().rank_hint:
+            raise SystemExit(2)
+        super().error(message)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the console script ``mpimlsys``.
+
+    Returns:
+        0 for success, 2 for the user's mistake, 128 + signal after a stop, 1 for anything else.
+    """
+    options = _parser().parse_args(arguments)
+    status = 1
+    try:
+        status = options.run(options)
+    except MpimlsysError as error:
+        status = error.exit_status
+        _report(error)
+    except KeyboardInterrupt:
+        status = 130
+        _leave(130)
+    except Exception:  # noqa: BLE001 a bug: tell it, and end the other ranks, which would wait
+        traceback.print_exc()
+        _leave(1)
+    _write_outcome(status)
+    return status
+
+
+def _report(error: MpimlsysError) -> None:
+    """Print an error once; end the other ranks where only this one knows of it."""
+    rank, size = _place()
+    shared = error.on_all_ranks or size == 1
+    if rank == 0 or not shared:
+        where = "" if shared else f" (rank {rank} of {size})"
+        print(f"mpimlsys: error{where}: {error}", file=sys.stderr, flush=True)
+    if not shared:
+        _write_outcome(error.exit_status)
+        _leave(error.exit_status)
+
+
+def _place() -> tuple[int, int]:
+    """Rank and size; before MPI has started every rank meets the same errors, so the size is 1."""
+    context = sys.modules.get("mpimlsys.context")
+    current = context.current() if context else None
+    if current is None:
+        return config.environment().rank_hint or 0, 1
+    return current.rank, current.size
+
+
+def _leave(status: int) -> None:
+    context = sys.modules.get("mpimlsys.context")
+    current = context.current() if context else None
+    if current is not None and current.size > 1:
+        current.abort(status)
+
+
+def _write_outcome(status: int) -> None:
+    """Leave the job's exit status where ``mpimlsys launch`` looks for it."""
+    outcome = config.environment().outcome_file
+    rank, _ = _place()
+    if outcome is not None and rank == 0:
+        outcome.write_text(json.dumps({"status": status}))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="mpimlsys",
+        description="Train machine-learning models over MPI.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"mpimlsys {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, run: Any, text: str, example: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(
+            name,
+            help=text,
+            description=text[0].upper() + text[1:] + ".",
+            epilog=f"example:\n  {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        sub.set_defaults(run=run)
+        return sub
+
+    sub = command(
+        "train",
+        _train,
+        "train a job in this process, or as one rank under mpirun or srun",
+        "mpirun -n 4 mpimlsys train examples/mnist_cnn.toml --set job.epochs=5",
+    )
+    _job_arguments(sub)
+    sub = command(
+        "launch",
+        _launch,
+        "train a job with several ranks, through the launcher of the MPI in use",
+        "mpimlsys launch -n 4 examples/mnist_cnn.toml",
+    )
+    sub.add_argument("-n", "--ranks", type=int, metavar="N", help="ranks; default: one per core")
+    sub.add_argument("--hosts", type=Path, metavar="FILE", help="host file of the launcher")
+    _job_arguments(sub)
+    sub = command(
+        "evaluate",
+        _evaluate,
+        "measure a trained model on its test set or on other data",
+        "mpimlsys evaluate runs/mnist-cnn --data more-digits.npz",
+    )
+    _run_argument(sub)
+    sub.add_argument("--data", metavar="SOURCE", help="labelled data; default: the run's test set")
+    sub.add_argument("--json", action="store_true", help="print one JSON object")
+    sub = command(
+        "predict",
+        _predict,
+        "apply a trained model to new data",
+        "mpimlsys predict runs/mnist-cnn --input digits.npy --output answers.csv",
+    )
+    _run_argument(sub)
+    sub.add_argument(
+        "--input", type=Path, required=True, metavar="FILE", help="CSV, NPY, NPZ, IDX; gzip or not"
+    )
+    sub.add_argument(
+        "--output", type=Path, metavar="FILE", help="CSV, NPY or NPZ; default: CSV on the terminal"
+    )
+    sub = command("doctor", _doctor, "check this machine and say what to mend", "mpimlsys doctor")
+    sub.add_argument("--json", action="store_true", help="print one JSON object")
+    sub = command(
+        "bench",
+        _bench,
+        "measure training throughput, beside PyTorch where it is installed",
+        "mpimlsys bench train --json",
+    )
+    sub.add_argument("what", choices=("train",), help="what to measure")
+    sub.add_argument("--batch", type=int, default=64, help="samples per step (64)")
+    sub.add_argument("--threads", type=int, default=1, help="BLAS threads of both (1)")
+    sub.add_argument("--repeats", type=int, default=60, help="interleaved repetitions (60)")
+    sub.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def _job_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("job", type=Path, metavar="JOB", help="job file (TOML)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a key of the job, such as optimizer.lr=0.1; may be repeated",
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the newest checkpoint of the run"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the job and where each value came from"
+    )
+
+
+def _run_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="RUN", help="folder of a run")
+
+
+def _train(options: argparse.Namespace) -> int:
+    from mpimlsys.jobfile import load_job
+
+    resolved = load_job(options.job, options.set)
+    if options.dry_run:
+        if not config.environment().rank_hint:
+            print(resolved.to_toml(origins=True), end="")
+        return 0
+    from mpimlsys.train.job import train
+
+    train(resolved, resume=options.resume)
+    return 0
+
+
+def _launch(options: argparse.Namespace) -> int:
+    from mpimlsys.jobfile import load_job
+
+    resolved = load_job(options.job, options.set)
+    if options.dry_run:
+        print(resolved.to_toml(origins=True), end="")
+        return 0
+    from mpimlsys import launch
+
+    arguments = ["train", str(options.job)]
+    arguments += [word for override in options.set for word in ("--set", override)]
+    arguments += ["--resume"] if options.resume else []
+    return launch.run(arguments, ranks=options.ranks, hosts=options.hosts)
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from mpimlsys.train.apply import evaluate
+
+    evaluate(options.folder, data=options.data, as_json=options.json)
+    return 0
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from mpimlsys.train.apply import predict
+
+    predict(options.folder, options.input, options.output)
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from mpimlsys import doctor
+
+    return doctor.run(json=options.json)
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from mpimlsys.bench import train
+
+    return train.run(
+        batch=options.batch,
+        threads=options.threads,
+        repeats=options.repeats,
+        as_json=options.json,
+    )

@@ -1,0 +1,278 @@
+"""Where this process stands: its rank, node and role, and its communicators.
+
+``init()`` starts MPI once and returns the :class:`Context`; everything that communicates takes
+it. The context of the process is the only module-level state of the package: MPI itself can be
+started only once per process.
+
+Guarantees: communicators of the package are duplicates, so that its messages never meet the
+user's; every wait has a deadline. Refusals: it does not catch the death of other ranks.
+"""
+
+from __future__ import annotations
+
+import atexit
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mpimlsys import config
+from mpimlsys.errors import (
+    ConfigError,
+    CorruptData,
+    Diverged,
+    MpimlsysError,
+    RankFailed,
+    Timeout,
+)
+from mpimlsys.jobfile import ClusterSection
+from mpimlsys.roles import Role, assign_roles
+from mpimlsys.types import Array
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+_MESSAGE_BYTES = 2048
+_KINDS: dict[str, type[MpimlsysError]] = {
+    cls.__name__: cls
+    for cls in (ConfigError, CorruptData, Diverged, MpimlsysError, RankFailed, Timeout)
+}
+_current: Context | None = None
+
+
+class Context:
+    """Ranks, nodes, roles and communicators of this process; made by :func:`init`.
+
+    Attributes:
+        rank, size: in the world.
+        node, node_count: index of this process's node, number of nodes.
+        local_rank, local_size: among the ranks of the node.
+        role: ``"worker"`` or ``"server"``.
+        roles: of all ranks.
+        world, node_comm: mpi4py communicators (duplicates that belong to the package).
+        group: communicator of the ranks of this role (the workers' group on a worker).
+        thread_multiple: whether MPI may be called from several threads at once.
+        cores: cores that this rank may use without sharing them with another rank of the node.
+        timeout_s: longest wait of the context's own collectives.
+    """
+
+    def __init__(self, cluster: ClusterSection, timeout_s: float = 300.0) -> None:
+        config.prepare_mpi()
+        from mpimlsys import native
+
+        self.native = native.load()
+        from mpi4py import MPI
+
+        self.thread_multiple = MPI.Query_thread() == MPI.THREAD_MULTIPLE
+        self.timeout_s = timeout_s
+        self._engines: list[Any] = []
+        self._communicators: list[MPI.Comm] = []
+        self.world = self._own(MPI.COMM_WORLD.Dup())
+        self.rank, self.size = self.world.rank, self.world.size
+        self.node_comm = self._own(self.world.Split_type(MPI.COMM_TYPE_SHARED, key=self.rank))
+        self.local_rank, self.local_size = self.node_comm.rank, self.node_comm.size
+        self.transport = self.open_transport(self.world)
+
+        leader = np.array([self.rank], np.int64)
+        self.native.broadcast(self.open_transport(self.node_comm), leader, 0, timeout_s=timeout_s)
+        leaders = self.gather(leader)[:, 0]
+        nodes = [int(node) for node in np.searchsorted(np.unique(leaders), leaders)]
+        self.node, self.node_count = nodes[self.rank], max(nodes) + 1
+        self.cores = self._cores(nodes)
+
+        self.cluster = cluster
+        self.roles = assign_roles(self.size, nodes, cluster)
+        self.role: Role = self.roles[self.rank]
+        self.group = self._own(self.world.Split(int(self.role == "server"), key=self.rank))
+        self.group_transport = self.open_transport(self.group)
+
+    @cached_property
+    def engine(self) -> Any:
+        """The background thread of ``allreduce_async``. Collective on first use."""
+        return self.open_engine()
+
+    @property
+    def is_root(self) -> bool:
+        """Whether this is rank 0, the rank that speaks to the user."""
+        return self.rank == 0
+
+    def open_transport(self, comm: MPI.Comm) -> Any:
+        """A transport of the native extension over ``comm``; the caller keeps ``comm`` alive."""
+        from mpi4py import MPI
+
+        return self.native.MpiTransport(MPI._addressof(comm), MPI._sizeof(comm))
+
+    def open_engine(self) -> Any:
+        """A background thread with its own communicator among the ranks of this role. Collective.
+
+        Without ``MPI_THREAD_MULTIPLE`` the operations run on the calling thread instead.
+        """
+        if not self.thread_multiple:
+            return InlineEngine(self.native, self.group_transport, self.timeout_s)
+        engine = self.native.Engine(self.open_transport(self._own(self.group.Dup())))
+        self._engines.append(engine)
+        return engine
+
+    def empty(self, count: int, dtype: np.dtype[Any]) -> Array:
+        """An uninitialised array of ``count`` elements for parameters or gradients.
+
+        The seam of decision D1: aligned to 64 bytes, private to the process today.
+        """
+        nbytes = count * dtype.itemsize
+        raw = np.empty(nbytes + 64, np.uint8)
+        start = -raw.ctypes.data % 64
+        return raw[start : start + nbytes].view(dtype)
+
+    def gather(self, array: Array) -> Array:
+        """Every rank's ``array`` stacked along a new first axis. Collective over the world.
+
+        Args:
+            array: the same shape and dtype on all ranks, C-contiguous.
+        """
+        stacked = np.empty((self.size, *array.shape), array.dtype)
+        self.native.all_gather(self.transport, array, stacked, timeout_s=self.timeout_s)
+        return stacked
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Run a part that may fail on some ranks so that it fails on all. Collective.
+
+        Raises:
+            MpimlsysError: on every rank, of the kind and with the message of the lowest rank
+                that failed.
+        """
+        failure: MpimlsysError | None = None
+        try:
+            yield
+        except MpimlsysError as error:
+            failure = error
+        raise_together(self, failure)
+
+    def abort(self, status: int) -> None:
+        """End every rank of the job at once; for errors that only this rank knows of."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.world.Abort(status)
+
+    def close(self) -> None:
+        """Stop the background threads; called at exit."""
+        while self._engines:
+            self._engines.pop().close(timeout_s=5.0)
+
+    def _own(self, comm: MPI.Comm) -> MPI.Comm:
+        from mpi4py import MPI
+
+        comm.Set_errhandler(MPI.ERRORS_RETURN)
+        self._communicators.append(comm)
+        return comm
+
+    def _cores(self, nodes: Sequence[int]) -> int:
+        masks = np.zeros((self.size, 128), np.uint64)
+        mask = np.zeros(128, np.uint64)
+        for core in config.usable_core_ids():
+            mask[core // 64] |= np.uint64(1) << np.uint64(core % 64)
+        masks = self.gather(mask)
+        mates = masks[[rank for rank, node in enumerate(nodes) if node == self.node]]
+        return cores_per_rank(mates, self.local_rank)
+
+
+class InlineEngine:
+    """The interface of the native engine without its thread: operations run when submitted."""
+
+    def __init__(self, native: Any, transport: Any, timeout_s: float) -> None:
+        self._native = native
+        self._transport = transport
+        self._timeout_s = timeout_s
+
+    def all_reduce(self, array: Array, op: str = "sum", **options: Any) -> int:
+        self._native.all_reduce(self._transport, array, op, timeout_s=self._timeout_s, **options)
+        return 0
+
+    def wait(self, ticket: int, timeout_s: float) -> None:
+        """Nothing is left to wait for."""
+
+    def done(self, ticket: int) -> bool:  # noqa: ARG002 the native engine's signature
+        """Every operation is complete when it is submitted."""
+        return True
+
+    def close(self, timeout_s: float) -> None:
+        """Nothing runs."""
+
+
+def init(cluster: ClusterSection | None = None, *, timeout_s: float = 300.0) -> Context:
+    """Start MPI and return the context of this process; later calls return the same one.
+
+    Collective over the world. A single process without a launcher is a world of one rank.
+
+    Args:
+        cluster: how many parameter servers and where; none by default.
+        timeout_s: longest wait of the context's own collectives, in seconds.
+
+    Raises:
+        ConfigError: the roles cannot be assigned, the extension does not fit the running MPI, or
+            the package was initialised before with another cluster.
+
+    Example:
+        >>> ctx = init()
+        >>> ctx.rank, ctx.size, ctx.role
+        (0, 1, 'worker')
+    """
+    global _current
+    if _current is None:
+        _current = Context(cluster or ClusterSection(), timeout_s)
+        atexit.register(_current.close)
+    elif cluster is not None and cluster != _current.cluster:
+        raise ConfigError(
+            f"mpimlsys is already initialised with {_current.cluster}; call init() once."
+        )
+    return _current
+
+
+def current() -> Context | None:
+    """The context of this process, None before :func:`init`."""
+    return _current
+
+
+def cores_per_rank(masks: Array, local_rank: int) -> int:
+    """Cores that one rank of a node may use without sharing.
+
+    Args:
+        masks: (ranks of the node, words) uint64 affinity bit masks.
+        local_rank: whose share.
+
+    Returns:
+        The size of its own mask where the launcher bound ranks to disjoint cores, else the
+        node's cores divided by its ranks; at least 1.
+    """
+    counts = np.bitwise_count(masks).sum(axis=1)
+    union = int(np.bitwise_count(np.bitwise_or.reduce(masks, axis=0)).sum())
+    if counts.sum() == union:
+        return max(1, int(counts[local_rank]))
+    return max(1, union // len(masks))
+
+
+def raise_together(ctx: Context, failure: MpimlsysError | None) -> None:
+    """Raise on every rank what failed on any. Collective over the world.
+
+    Args:
+        failure: this rank's error, or None.
+    """
+    frame = np.zeros(_MESSAGE_BYTES, np.uint8)
+    if failure is not None:
+        kind = next(name for name, cls in _KINDS.items() if isinstance(failure, cls))
+        text = f"{kind}\n{failure}".encode()[:_MESSAGE_BYTES]
+        frame[: len(text)] = np.frombuffer(text, np.uint8)
+    frames = ctx.gather(frame)
+    failed = [rank for rank in range(ctx.size) if frames[rank, 0]]
+    if not failed:
+        return
+    text = bytes(frames[failed[0]]).rstrip(b"\0").decode(errors="ignore")
+    kind, _, message = text.partition("\n")
+    if len(failed) < ctx.size:
+        message = f"rank {failed[0]}: {message}"
+    error = _KINDS[kind](message)
+    error.on_all_ranks = True
+    raise error from failure

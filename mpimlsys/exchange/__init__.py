@@ -1,0 +1,5 @@
+"""Exchanges: what turns each rank's gradients into the global ones (decision D4)."""
+
+from mpimlsys.exchange.allreduce import AllReduce, AllReduceExchange
+
+__all__ = ["AllReduce", "AllReduceExchange"]

@@ -1,0 +1,95 @@
+"""Gradients by all-reduce: each bucket is summed over the workers while backward still runs.
+
+The loss is already divided by the global batch, so the sum over ranks is the gradient of the
+mean loss. Buckets leave in the order of their index on every rank, whatever order they become
+ready in, so that the background threads of all ranks run the same operations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mpimlsys.context import Context
+from mpimlsys.errors import ConfigError
+from mpimlsys.types import Array, Bucket, State
+
+
+@dataclass(frozen=True)
+class AllReduce:
+    """Options of the all-reduce exchange.
+
+    Attributes:
+        timeout_s: longest wait for another rank, in seconds.
+    """
+
+    timeout_s: float = 300.0
+
+    def open(self, ctx: Context, bucket_count: int) -> AllReduceExchange:
+        """The live exchange of a model with ``bucket_count`` buckets. Collective over workers."""
+        return AllReduceExchange(ctx, bucket_count, self.timeout_s)
+
+
+class AllReduceExchange:
+    """The live exchange; made by :meth:`AllReduce.open`."""
+
+    def __init__(self, ctx: Context, bucket_count: int, timeout_s: float) -> None:
+        self._engine: Any = ctx.open_engine() if ctx.group.size > 1 else None
+        self._count = bucket_count
+        self._timeout_s = timeout_s
+        self._ready: dict[int, Bucket] = {}
+        self._tickets: list[int] = []
+        self._checked = False
+
+    def begin(self, bucket: Bucket) -> None:
+        """Send ``bucket`` as soon as all buckets before it are on their way."""
+        if bucket.index in self._ready or bucket.index < len(self._tickets):
+            raise ConfigError(f"bucket {bucket.index} was begun twice in one step.")
+        self._ready[bucket.index] = bucket
+        while len(self._tickets) in self._ready:
+            self._tickets.append(self._submit(self._ready.pop(len(self._tickets))))
+
+    def finish(self) -> None:
+        """Return when all gradients hold their global sum.
+
+        Raises:
+            Timeout: a rank did not take part; names the bucket, the peer and the phase.
+            RankFailed: a rank is gone.
+        """
+        if len(self._tickets) != self._count:
+            raise ConfigError(
+                f"the step ended with {len(self._tickets)} of {self._count} buckets begun: some "
+                "parameters got no gradient."
+            )
+        tickets, self._tickets = self._tickets, []
+        if self._engine is not None:
+            for ticket in tickets:
+                self._engine.wait(ticket, timeout_s=self._timeout_s)
+        self._checked = True
+
+    def state_dict(self) -> State:
+        """All-reduce keeps nothing between steps."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Array]) -> None:
+        """Accepts only the empty state."""
+        if state:
+            raise ConfigError(
+                f"this checkpoint holds exchange state ({', '.join(sorted(state))}) that "
+                "exchange.kind = 'allreduce' does not know; use the job it was written with."
+            )
+
+    def close(self) -> None:
+        """Stop the background thread."""
+        if self._engine is not None:
+            self._engine.close(timeout_s=5.0)
+
+    def _submit(self, bucket: Bucket) -> int:
+        if self._engine is None:
+            return 0
+        # sizes cannot change after the first step, so only that one pays for the comparison
+        ticket: int = self._engine.all_reduce(
+            bucket.gradient, "sum", label=f"bucket {bucket.index}", check=not self._checked
+        )
+        return ticket

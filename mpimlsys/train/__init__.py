@@ -1,0 +1,1 @@
+"""Training: the step, the run and what it leaves on disk."""

@@ -1,0 +1,53 @@
+"""Where a loss stopped being finite: the first layer whose numbers are not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mpimlsys.nn import FlatSpace, Module
+from mpimlsys.types import Array, Phase
+
+
+def first_nonfinite(model: Module, space: FlatSpace, inputs: Array, phase: Phase) -> str:
+    """Name the place where NaN or infinity first appears in a forward pass; local.
+
+    Args:
+        model: the network; its forward runs once more.
+        space: its parameters.
+        inputs: the batch that led to the loss.
+        phase: the phase of the step, so that dropout draws alike.
+
+    Returns:
+        Such as ``"the output of layer '2' (Conv2d)"``, or ``""`` when this rank's numbers are
+        finite.
+    """
+    for segment in space.segments:
+        if not np.isfinite(space.parameters[segment.start : segment.stop]).all():
+            return f"parameter '{segment.name}'"
+    if np.issubdtype(inputs.dtype, np.floating) and not np.isfinite(inputs).all():
+        return "the inputs"
+    found: list[str] = []
+    watched = [(name, layer) for name, layer in model.named_modules() if name]
+    try:
+        for name, layer in watched:
+            layer.forward = _watch(name, layer, found)  # type: ignore[method-assign]
+        with np.errstate(all="ignore"):
+            model.forward(inputs, phase)
+    finally:
+        for _, layer in watched:
+            del layer.forward
+    return found[0] if found else ""
+
+
+def _watch(name: str, layer: Module, found: list[str]) -> Any:
+    forward = layer.forward
+
+    def watched(inputs: Array, phase: Phase) -> Array:
+        outputs = forward(inputs, phase)
+        if not np.isfinite(outputs).all():
+            found.append(f"the output of layer '{name}' ({type(layer).__name__})")
+        return outputs
+
+    return watched

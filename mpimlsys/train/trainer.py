@@ -1,0 +1,438 @@
+"""The training step: forward, backward with the exchange beside it, update.
+
+The loop knows an :class:`~mpimlsys.types.Exchange` and nothing of what is behind it. Everything
+that must survive a restart is in ``state_dict()``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from mpimlsys import context
+from mpimlsys.context import Context, raise_together
+from mpimlsys.data import ArrayDataset, Prefetcher, epoch_order, shard, steps_per_epoch
+from mpimlsys.errors import ConfigError, Diverged, MpimlsysError
+from mpimlsys.exchange import AllReduce
+from mpimlsys.nn import FlatSpace, Module
+from mpimlsys.optim import clip_by_global_norm
+from mpimlsys.train.diagnose import first_nonfinite
+from mpimlsys.train.signals import STOP_SIGNALS
+from mpimlsys.types import Array, Dataset, IntArray, Phase, State
+
+_EVALUATION_BATCH = 256
+
+# what the ranks add up beside the gradients: the loss, and votes
+_LOSS, _FAILED, _CHECKPOINT, _STOP = range(4)
+_BALLOT = _STOP + len(STOP_SIGNALS)
+
+
+@dataclass(frozen=True)
+class Intentions:
+    """What one rank asks for at the next step; the ranks act on what any of them asks.
+
+    Attributes:
+        stop_signal: number of the signal that asked to stop, 0 for none.
+        checkpoint: whether a checkpoint is due.
+        failure: an error of this rank alone, to be raised on all.
+    """
+
+    stop_signal: int = 0
+    checkpoint: bool = False
+    failure: MpimlsysError | None = None
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """One step as all ranks saw it; the times are this rank's, in seconds.
+
+    Attributes:
+        step: steps done, counting this one.
+        epoch: from 0.
+        loss: mean over the global batch.
+        samples: size of the global batch.
+        lr: the learning rate that was used.
+        stop_signal, checkpoint: what any rank asked for.
+    """
+
+    step: int
+    epoch: int
+    epoch_end: bool
+    loss: float
+    samples: int
+    lr: float
+    stop_signal: int
+    checkpoint: bool
+    time_s: float
+    data_s: float
+    forward_s: float
+    backward_s: float
+    exchange_s: float
+    optimizer_s: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Mean loss and measure over a data set (accuracy, or mean squared error)."""
+
+    loss: float
+    measure: float
+    measure_name: str
+    samples: int
+
+
+class Trainer:
+    """Trains a model on all workers; every worker holds the same parameters after each step.
+
+    Args:
+        model: a :class:`~mpimlsys.nn.Module`.
+        optimizer: such as ``mls.optim.sgd(0.05, momentum=0.9)``.
+        exchange: how gradients are combined.
+        loss: such as ``mls.nn.CrossEntropyLoss()``; by default ``model.loss``.
+        schedule: factor of the learning rate as a function of the step, constant by default.
+        clip_norm: largest global norm of the gradient, 0 for no limit.
+        accumulate: forward and backward passes that share a step's batch.
+        dtype: ``"float32"`` or ``"float64"``.
+        seed: of initialisation, shuffling and dropout.
+        bucket_bytes: gradients are exchanged in pieces of about this size.
+
+    Raises:
+        ConfigError: the model has no parameters or no loss.
+
+    Example:
+        >>> trainer = Trainer(nn.models.build("mlp", ...), optimizer=optim.sgd(0.1))
+        >>> trainer.fit((images, labels), epochs=3, batch_size=64)
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        *,
+        optimizer: Any,
+        exchange: AllReduce | None = None,
+        loss: Any = None,
+        schedule: Callable[[int], float] | None = None,
+        clip_norm: float = 0.0,
+        accumulate: int = 1,
+        dtype: str = "float32",
+        seed: int = 0,
+        bucket_bytes: int = 1 << 20,
+    ) -> None:
+        self.context: Context = context.init()
+        self.model = model
+        self.loss = loss if loss is not None else getattr(model, "loss", None)
+        if self.loss is None:
+            raise ConfigError(
+                "the trainer needs a loss: pass loss=mls.nn.CrossEntropyLoss() or set model.loss."
+            )
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.clip_norm = clip_norm
+        self.accumulate = accumulate
+        self.seed = seed
+        self.steps_done = 0
+        ctx = self.context
+        self.space = FlatSpace(model, dtype, allocate=ctx.empty, bucket_bytes=bucket_bytes)
+        self.space.initialise(seed)
+        ctx.native.broadcast(ctx.group_transport, self.space.parameters, 0, timeout_s=ctx.timeout_s)
+        optimizer.bind(self.space.parameters, self.space.segments)
+        self.exchange = (exchange or AllReduce()).open(ctx, len(self.space.buckets))
+
+    def fit(
+        self,
+        dataset: Dataset | tuple[Array, Array],
+        *,
+        epochs: int = 1,
+        batch_size: int = 64,
+        max_steps: int = 0,
+        on_step: Callable[[StepReport], None] | None = None,
+    ) -> list[StepReport]:
+        """Train. Collective over the workers.
+
+        Args:
+            dataset: a :class:`~mpimlsys.types.Dataset` or ``(inputs, targets)`` arrays, the same
+                on all ranks; each rank works on its own share.
+            epochs: passes over the data.
+            batch_size: samples per step over all workers; 0 takes the whole set.
+            max_steps: end early, 0 for no limit.
+            on_step: called after each step on every rank.
+
+        Returns:
+            One report per step.
+
+        Raises:
+            Diverged: the loss is no longer finite; names the step, rank and layer.
+            ConfigError: too few samples, labels out of range.
+        """
+        reports = []
+        data = _dataset(dataset)
+        for report in self.steps(data, epochs=epochs, batch_size=batch_size, max_steps=max_steps):
+            reports.append(report)
+            if on_step is not None:
+                on_step(report)
+        return reports
+
+    def steps(
+        self,
+        dataset: Dataset,
+        *,
+        epochs: int,
+        batch_size: int,
+        max_steps: int = 0,
+        intentions: Callable[[], Intentions] = Intentions,
+    ) -> Iterator[StepReport]:
+        """Run the steps from ``steps_done`` on, yielding after each; see :meth:`fit`.
+
+        Args:
+            intentions: asked on each rank at each step.
+        """
+        count, workers = len(dataset), self.context.group.size
+        if count < workers:
+            raise ConfigError(
+                f"{count} training samples cannot be shared by {workers} workers; start at most "
+                f"{count} ranks."
+            )
+        batch_size = min(batch_size or count, count)
+        per_epoch = steps_per_epoch(count, batch_size)
+        total = epochs * per_epoch
+        total = min(total, max_steps) if max_steps else total
+        plan = self._plan(count, batch_size, per_epoch, total)
+        with Prefetcher(dataset, plan) as batches:
+            for step in range(self.steps_done, total):
+                epoch, in_epoch = divmod(step, per_epoch)
+                samples = min(batch_size, count - in_epoch * batch_size)
+                last = in_epoch + 1 == per_epoch
+                yield self._step(batches, samples, epoch, last, intentions)
+
+    def evaluate(self, dataset: Dataset | tuple[Array, Array]) -> Evaluation:
+        """Loss and measure over ``dataset``, shared among the workers. Collective.
+
+        Raises:
+            ConfigError: the set is empty, labels are out of range.
+        """
+        data = _dataset(dataset)
+        ctx = self.context
+        if len(data) == 0:
+            raise ConfigError("there is nothing to evaluate: the data set is empty.")
+        sums = np.zeros(3)
+        failure: MpimlsysError | None = None
+        share = shard(np.arange(len(data)), 0, len(data), ctx.group.rank, ctx.group.size)
+        try:
+            for part in _parts(share, _EVALUATION_BATCH):
+                inputs, targets = data.batch(part)
+                outputs = self.model.forward(inputs, self._phase(training=False))
+                sums[0] += self.loss(outputs, targets, len(data))[0]
+                sums[1] += self.loss.measure(outputs, targets)
+                sums[2] += targets.size
+        except MpimlsysError as error:
+            failure = error
+        raise_together(ctx, failure)
+        ctx.native.all_reduce(ctx.group_transport, sums, "sum", timeout_s=ctx.timeout_s)
+        return Evaluation(
+            float(sums[0]), float(sums[1] / sums[2]), self.loss.measure_name, len(data)
+        )
+
+    def predict(self, inputs: Array) -> Array:
+        """The model's outputs for ``inputs``, without communication.
+
+        Args:
+            inputs: (samples, ...) of the shape the model was trained on.
+
+        Returns:
+            (samples, ...) outputs: scores, not probabilities, for a classifier.
+        """
+        phase = self._phase(training=False)
+        parts = [
+            np.array(self.model.forward(inputs[start : start + _EVALUATION_BATCH], phase))
+            for start in range(0, max(1, len(inputs)), _EVALUATION_BATCH)
+        ]
+        return np.concatenate(parts)
+
+    def state_dict(self) -> State:
+        """Everything that the next step depends on, by name; arrays are views."""
+        state = {f"parameter.{name}": value for name, value in self.space.state_dict().items()}
+        for part, owner in (("optimizer", self.optimizer), ("exchange", self.exchange)):
+            state |= {f"{part}.{name}": value for name, value in owner.state_dict().items()}
+        state["trainer.steps_done"] = np.array(self.steps_done, np.int64)
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Array]) -> None:
+        """Take over what :meth:`state_dict` returned.
+
+        Raises:
+            ConfigError: the state belongs to another model or optimiser.
+        """
+
+        def part(name: str) -> State:
+            prefix = f"{name}."
+            return {
+                key.removeprefix(prefix): value
+                for key, value in state.items()
+                if key.startswith(prefix)
+            }
+
+        self.space.load_state_dict(part("parameter"))
+        self.optimizer.load_state_dict(part("optimizer"))
+        self.exchange.load_state_dict(part("exchange"))
+        self.steps_done = int(part("trainer")["steps_done"])
+
+    def close(self) -> None:
+        """Stop the exchange's background thread."""
+        self.exchange.close()
+
+    def _plan(self, count: int, batch_size: int, per_epoch: int, total: int) -> Iterator[IntArray]:
+        group = self.context.group
+        order = np.empty(0, np.int64)
+        for step in range(self.steps_done, total):
+            epoch, in_epoch = divmod(step, per_epoch)
+            if in_epoch == 0 or len(order) == 0:
+                order = epoch_order(count, epoch, self.seed)
+            yield shard(order, in_epoch, batch_size, group.rank, group.size)
+
+    def _step(
+        self,
+        batches: Iterator[tuple[Array, Array]],
+        samples: int,
+        epoch: int,
+        epoch_end: bool,
+        intentions: Callable[[], Intentions],
+    ) -> StepReport:
+        ctx, space = self.context, self.space
+        started = perf_counter()
+        clock = _Clock()
+        wish = intentions()
+        failure = wish.failure
+        space.zero_gradients()
+        space.reset()
+        begun: set[int] = set()
+        ballot = np.zeros(_BALLOT, np.float64)
+        inputs = np.empty(0)
+        try:
+            inputs, targets = next(batches)
+            clock.lap("data")
+            ballot[_LOSS] = self._forward_backward(inputs, targets, samples, begun, clock)
+        except MpimlsysError as error:
+            failure = error
+        for bucket in space.buckets:
+            # a rank without samples, or with an error, takes part with what it has
+            if bucket.index not in begun:
+                self.exchange.begin(bucket)
+        ballot[_FAILED] = failure is not None
+        ballot[_CHECKPOINT] = wish.checkpoint
+        if wish.stop_signal:
+            ballot[_STOP + STOP_SIGNALS.index(wish.stop_signal)] = 1
+        self.exchange.finish()
+        ctx.native.all_reduce(ctx.group_transport, ballot, "sum", timeout_s=ctx.timeout_s)
+        clock.lap("exchange")
+        if ballot[_FAILED]:
+            raise_together(ctx, failure)
+        if not np.isfinite(ballot[_LOSS]):
+            self._raise_diverged(float(ballot[_LOSS]), inputs)
+        if self.clip_norm:
+            clip_by_global_norm(space.gradients, self.clip_norm)
+        factor = self.schedule(self.steps_done) if self.schedule else 1.0
+        lr = self.optimizer.lr * factor
+        self.optimizer.step(space.parameters, space.gradients, lr)
+        clock.lap("optimizer")
+        self.steps_done += 1
+        stops = [n for n, votes in zip(STOP_SIGNALS, ballot[_STOP:], strict=True) if votes]
+        return StepReport(
+            step=self.steps_done,
+            epoch=epoch,
+            epoch_end=epoch_end,
+            loss=float(ballot[_LOSS]),
+            samples=samples,
+            lr=lr,
+            stop_signal=stops[0] if stops else 0,
+            checkpoint=bool(ballot[_CHECKPOINT]),
+            time_s=perf_counter() - started,
+            **clock.seconds,
+        )
+
+    def _forward_backward(
+        self, inputs: Array, targets: Array, samples: int, begun: set[int], clock: _Clock
+    ) -> float:
+        """This rank's share of the loss; its gradients go to the exchange as they get ready."""
+
+        def ready(parameter: Any) -> None:
+            bucket = self.space.ready(parameter)
+            if bucket is not None:
+                begun.add(bucket.index)
+                self.exchange.begin(bucket)
+
+        loss = 0.0
+        phase = self._phase(training=True)
+        passes = _parts(np.arange(len(inputs)), -(-len(inputs) // self.accumulate))
+        for number, part in enumerate(passes, start=1):
+            rows = slice(part[0], part[-1] + 1)
+            outputs = self.model.forward(inputs[rows], phase)
+            share, gradient = self.loss(outputs, targets[rows], samples)
+            loss += share
+            clock.lap("forward")
+            self.model.backward(gradient, ready if number == len(passes) else _not_yet)
+            clock.lap("backward")
+        if passes and (missing := self.space.missing()):
+            raise ConfigError(
+                f"backward reported no gradient for {', '.join(missing)}: call the layer's "
+                "backward, or ready(parameter) for parameters of your own."
+            )
+        return loss
+
+    def _phase(self, *, training: bool) -> Phase:
+        key = np.array([self.seed, self.context.group.rank], np.uint64)
+        counter = np.array([0, 0, 0, self.steps_done], np.uint64)
+        return Phase(training, np.random.Generator(np.random.Philox(key=key, counter=counter)))
+
+    def _raise_diverged(self, loss: float, inputs: Array) -> None:
+        """Find the first rank and layer with a number that is not finite, and raise on all."""
+        ctx = self.context
+        place = ""
+        if len(inputs):
+            place = first_nonfinite(self.model, self.space, inputs, self._phase(training=True))
+        told = np.zeros(256, np.uint8)
+        text = place.encode()[: len(told)]
+        told[: len(text)] = np.frombuffer(text, np.uint8)
+        for rank, line in enumerate(ctx.gather(told)):
+            if line[0]:
+                where = bytes(line).rstrip(b"\0").decode(errors="ignore")
+                raise Diverged(
+                    f"the loss became {loss} at step {self.steps_done + 1}: rank {rank}: not "
+                    f"finite first in {where}. Try a lower learning rate (optimizer.lr is "
+                    f"{self.optimizer.lr:g}) or a limit on the gradient (optimizer.clip_norm)."
+                )
+        raise Diverged(
+            f"the loss became {loss} at step {self.steps_done + 1} though every layer's output is "
+            "finite: the loss function overflowed. Try a lower learning rate."
+        )
+
+
+class _Clock:
+    """Splits a step's time into named parts."""
+
+    def __init__(self) -> None:
+        parts = ("data", "forward", "backward", "exchange", "optimizer")
+        self.seconds = {f"{part}_s": 0.0 for part in parts}
+        self._last = perf_counter()
+
+    def lap(self, part: str) -> None:
+        now = perf_counter()
+        self.seconds[f"{part}_s"] += now - self._last
+        self._last = now
+
+
+def _not_yet(parameter: Any) -> None:
+    """A pass that is not the step's last: gradients go on adding up."""
+
+
+def _parts(indices: IntArray, size: int) -> list[IntArray]:
+    return [indices[start : start + size] for start in range(0, len(indices), max(1, size))]
+
+
+def _dataset(dataset: Dataset | tuple[Array, Array]) -> Dataset:
+    if isinstance(dataset, tuple):
+        return ArrayDataset(*dataset)
+    return dataset
