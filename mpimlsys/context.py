@@ -136,6 +136,16 @@ class Context:
         self.native.all_gather(self.transport, array, stacked, timeout_s=self.timeout_s)
         return stacked
 
+    def broadcast_bytes(self, data: bytes) -> bytes:
+        """Rank 0's ``data`` on every rank. Collective over the world."""
+        length = np.array([len(data)], np.int64)
+        self.native.broadcast(self.transport, length, 0, timeout_s=self.timeout_s)
+        payload = np.zeros(int(length[0]), np.uint8)
+        if self.is_root:
+            payload[:] = np.frombuffer(data, np.uint8)
+        self.native.broadcast(self.transport, payload, 0, timeout_s=self.timeout_s)
+        return payload.tobytes()
+
     @contextmanager
     def together(self) -> Iterator[None]:
         """Run a part that may fail on some ranks so that it fails on all. Collective.
