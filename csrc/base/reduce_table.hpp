@@ -1,0 +1,25 @@
+// One table of kernels per instruction set; filled by reduce_{baseline,avx2,avx512}.cpp.
+#pragma once
+
+#include <array>
+#include <cstddef>
+
+#include "base/dtype.hpp"
+
+namespace mls {
+
+using ReduceFn = void (*)(std::byte*, const std::byte*, std::size_t);
+using DivideFn = void (*)(std::byte*, std::size_t, int);
+
+struct KernelTable {
+  std::array<std::array<ReduceFn, kDTypes.size()>, 3> reduce;  // [op][dtype]
+  std::array<DivideFn, kDTypes.size()> divide;
+};
+
+extern const KernelTable kBaselineKernels;
+#if defined(__x86_64__)
+extern const KernelTable kAvx2Kernels;
+extern const KernelTable kAvx512Kernels;
+#endif
+
+}  // namespace mls

@@ -1,0 +1,56 @@
+// Who sends what to whom, as integer arithmetic.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+
+namespace mls {
+
+// Part `index` of `count` elements cut into `parts` that differ by at most one; longer ones first.
+struct Part {
+  std::size_t start;
+  std::size_t length;
+};
+
+constexpr Part part_of(std::size_t count, std::size_t parts, std::size_t index) {
+  const std::size_t base = count / parts;
+  const std::size_t longer = count % parts;
+  const std::size_t start = index * base + std::min(index, longer);
+  return {start, base + (index < longer ? 1 : 0)};
+}
+
+// Segment `index` of at most `length` elements of a part; empty behind its end.
+constexpr Part segment_of(Part part, std::size_t length, std::size_t index) {
+  const std::size_t first = std::min(index * length, part.length);
+  const std::size_t last = std::min(first + length, part.length);
+  return {part.start + first, last - first};
+}
+
+constexpr std::size_t ceil_div(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
+
+struct Ring {
+  int rank;
+  int size;
+
+  constexpr int left() const { return (rank + size - 1) % size; }
+  constexpr int right() const { return (rank + 1) % size; }
+
+  // In step j of 2 (size - 1), this rank sends one chunk and receives the one before it; the
+  // first half of the steps reduces, the second half copies.
+  constexpr std::size_t sent_chunk(std::size_t step) const { return chunk(step); }
+  constexpr std::size_t received_chunk(std::size_t step) const { return chunk(step + 1); }
+
+ private:
+  constexpr std::size_t chunk(std::size_t back) const {
+    const std::size_t p = static_cast<std::size_t>(size);
+    return (static_cast<std::size_t>(rank) + p - back % p) % p;
+  }
+};
+
+static_assert(part_of(10, 4, 0).length == 3 && part_of(10, 4, 3).start == 8);
+static_assert(part_of(2, 4, 3).length == 0);
+static_assert(segment_of({3, 5}, 2, 2).start == 7 && segment_of({3, 5}, 2, 2).length == 1);
+static_assert(Ring{0, 3}.left() == 2 && Ring{2, 3}.right() == 0);
+static_assert(Ring{1, 3}.received_chunk(0) == Ring{0, 3}.sent_chunk(0));
+
+}  // namespace mls

