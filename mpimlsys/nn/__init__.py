@@ -1,0 +1,33 @@
+"""Layers, losses and models on NumPy and numba, in float32 and float64."""
+
+from mpimlsys.nn import init, models
+from mpimlsys.nn.activation import Dropout, ReLU, Sigmoid, Tanh
+from mpimlsys.nn.linear import Conv2d, Flatten, Linear, MaxPool2d
+from mpimlsys.nn.losses import BCEWithLogitsLoss, CrossEntropyLoss, MSELoss
+from mpimlsys.nn.module import Module, Parameter, Sequential
+from mpimlsys.nn.sequence import LSTM, RNN, Embedding, LayerNorm
+from mpimlsys.nn.space import FlatSpace
+
+__all__ = [
+    "LSTM",
+    "RNN",
+    "BCEWithLogitsLoss",
+    "Conv2d",
+    "CrossEntropyLoss",
+    "Dropout",
+    "Embedding",
+    "FlatSpace",
+    "Flatten",
+    "LayerNorm",
+    "Linear",
+    "MSELoss",
+    "MaxPool2d",
+    "Module",
+    "Parameter",
+    "ReLU",
+    "Sequential",
+    "Sigmoid",
+    "Tanh",
+    "init",
+    "models",
+]

@@ -1,0 +1,226 @@
+"""Embedding, layer norm and recurrent layers over (samples, time, features)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from mpimlsys.errors import ConfigError
+from mpimlsys.nn import init
+from mpimlsys.nn.activation import sigmoid
+from mpimlsys.nn.module import Module, Parameter
+from mpimlsys.types import Array, Phase, Ready
+
+
+class Embedding(Module):
+    """A row of a table per index.
+
+    Args:
+        count: rows of the table.
+        width: of a row.
+
+    Shapes:
+        x (...) integers in [0, count), y (..., width), weight (count, width).
+    """
+
+    def __init__(self, count: int, width: int) -> None:
+        self.weight = Parameter((count, width), init.normal(1.0))
+
+    def forward(self, inputs: Array, phase: Phase) -> Array:
+        del phase
+        count = self.weight.shape[0]
+        if inputs.size and (inputs.min() < 0 or inputs.max() >= count):
+            raise ConfigError(
+                f"an index of {inputs.max() if inputs.max() >= count else inputs.min()} is outside "
+                f"the embedding's {count} rows."
+            )
+        self._indices = inputs
+        return self.weight.value[inputs]
+
+    def backward(self, grad: Array, ready: Ready) -> Array:
+        from mpimlsys.kernels import jit
+
+        width = self.weight.shape[1]
+        rows = np.ascontiguousarray(self._indices.reshape(-1).astype(np.int64, copy=False))
+        jit.scatter_add(rows, np.ascontiguousarray(grad).reshape(-1, width), self.weight.grad)
+        ready(self.weight)
+        return np.zeros(self._indices.shape, grad.dtype)
+
+
+class LayerNorm(Module):
+    """Brings the last axis to mean 0 and variance 1, then scales and shifts it.
+
+    Args:
+        width: of the last axis.
+        eps: added to the variance.
+
+    Source:
+        Ba, Kiros, Hinton 2016, "Layer normalization", eq. 4.
+    """
+
+    def __init__(self, width: int, eps: float = 1e-5) -> None:
+        self.weight = Parameter((width,), init.ones(), decay=False)
+        self.bias = Parameter((width,), init.zeros(), decay=False)
+        self._eps = eps
+
+    def forward(self, inputs: Array, phase: Phase) -> Array:
+        del phase
+        centred = inputs - inputs.mean(axis=-1, keepdims=True)
+        variance = np.square(centred).mean(axis=-1, keepdims=True)
+        self._scale = 1 / np.sqrt(variance + inputs.dtype.type(self._eps))
+        self._normal = centred * self._scale
+        return self._normal * self.weight.value + self.bias.value
+
+    def backward(self, grad: Array, ready: Ready) -> Array:
+        axes = tuple(range(grad.ndim - 1))
+        self.bias.grad[...] += grad.sum(axis=axes)
+        ready(self.bias)
+        self.weight.grad[...] += (grad * self._normal).sum(axis=axes)
+        ready(self.weight)
+        inner = grad * self.weight.value
+        mean = inner.mean(axis=-1, keepdims=True)
+        along = (inner * self._normal).mean(axis=-1, keepdims=True)
+        return (inner - mean - self._normal * along) * self._scale
+
+
+class _Recurrent(Module):
+    """What RNN and LSTM share: weights named and ordered as PyTorch's, inputs of all times at once.
+
+    The weight's columns hold ``gates`` blocks of ``hidden``; both biases are kept, as PyTorch does.
+    """
+
+    def __init__(self, inputs: int, hidden: int, gates: int) -> None:
+        weight = init.uniform(1 / math.sqrt(hidden))
+        self.weight_ih = Parameter((gates * hidden, inputs), weight)
+        self.weight_hh = Parameter((gates * hidden, hidden), weight)
+        self.bias_ih = Parameter((gates * hidden,), weight, decay=False)
+        self.bias_hh = Parameter((gates * hidden,), weight, decay=False)
+        self.hidden = hidden
+
+    def _project(self, inputs: Array) -> Array:
+        """The inputs' part of the gates, (T, N, gates * hidden)."""
+        if inputs.ndim != 3 or inputs.shape[2] != self.weight_ih.shape[1]:
+            raise ConfigError(
+                f"a recurrent layer got inputs of shape {inputs.shape}; it needs (samples, time, "
+                f"{self.weight_ih.shape[1]})."
+            )
+        self._inputs = np.ascontiguousarray(inputs.transpose(1, 0, 2))
+        projected = self._inputs @ self.weight_ih.value.T
+        projected += self.bias_ih.value + self.bias_hh.value
+        return projected
+
+    def _finish(self, gates: Array, states: Array, ready: Ready) -> Array:
+        """Weight gradients from the gates' gradients (T, N, ...) and the states (T + 1, N, H)."""
+        flat = gates.reshape(-1, gates.shape[2])
+        bias = flat.sum(axis=0)
+        for parameter in (self.bias_hh, self.bias_ih):
+            parameter.grad[...] += bias
+            ready(parameter)
+        self.weight_hh.grad[...] += flat.T @ states[:-1].reshape(-1, self.hidden)
+        ready(self.weight_hh)
+        self.weight_ih.grad[...] += flat.T @ self._inputs.reshape(len(flat), -1)
+        ready(self.weight_ih)
+        return (gates @ self.weight_ih.value).transpose(1, 0, 2)
+
+
+class RNN(_Recurrent):
+    """``h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)`` from ``h_0 = 0``.
+
+    Args:
+        inputs: features per time.
+        hidden: units.
+
+    Shapes:
+        x (N, T, inputs), y (N, T, hidden).
+
+    Source:
+        Elman 1990, "Finding structure in time".
+    """
+
+    def __init__(self, inputs: int, hidden: int) -> None:
+        super().__init__(inputs, hidden, gates=1)
+
+    def forward(self, inputs: Array, phase: Phase) -> Array:
+        del phase
+        gates = self._project(inputs)
+        steps, samples = gates.shape[:2]
+        self._states = np.zeros((steps + 1, samples, self.hidden), gates.dtype)
+        recurrent = self.weight_hh.value.T
+        for t in range(steps):
+            gates[t] += self._states[t] @ recurrent
+            np.tanh(gates[t], out=self._states[t + 1])
+        return self._states[1:].transpose(1, 0, 2)
+
+    def backward(self, grad: Array, ready: Ready) -> Array:
+        states = self._states
+        outer = grad.transpose(1, 0, 2)
+        gates = np.empty(states[1:].shape, grad.dtype)
+        state = np.zeros(states.shape[1:], grad.dtype)
+        for t in reversed(range(len(outer))):
+            state += outer[t]
+            np.multiply(state, 1 - np.square(states[t + 1]), out=gates[t])
+            state = gates[t] @ self.weight_hh.value
+        return self._finish(gates, states, ready)
+
+
+class LSTM(_Recurrent):
+    """Long short-term memory, gates in PyTorch's order (input, forget, cell, output), from 0.
+
+    ``c_t = f c_{t-1} + i g`` and ``h_t = o tanh(c_t)`` with ``i, f, o`` logistic and ``g`` tanh of
+    ``W_ih x_t + b_ih + W_hh h_{t-1} + b_hh``.
+
+    Args:
+        inputs: features per time.
+        hidden: units.
+
+    Shapes:
+        x (N, T, inputs), y (N, T, hidden).
+
+    Source:
+        Hochreiter, Schmidhuber 1997; Gers, Schmidhuber, Cummins 2000 (forget gate).
+    """
+
+    def __init__(self, inputs: int, hidden: int) -> None:
+        super().__init__(inputs, hidden, gates=4)
+
+    def forward(self, inputs: Array, phase: Phase) -> Array:
+        del phase
+        self._gates = gates = self._project(inputs)
+        steps, samples = gates.shape[:2]
+        h = self.hidden
+        self._states = np.zeros((steps + 1, samples, h), gates.dtype)
+        self._cells = np.zeros((steps + 1, samples, h), gates.dtype)
+        self._squashed = np.empty((steps, samples, h), gates.dtype)
+        recurrent = self.weight_hh.value.T
+        for t in range(steps):
+            gate = gates[t]
+            gate += self._states[t] @ recurrent
+            gate[:, : 2 * h] = sigmoid(gate[:, : 2 * h])
+            gate[:, 2 * h : 3 * h] = np.tanh(gate[:, 2 * h : 3 * h])
+            gate[:, 3 * h :] = sigmoid(gate[:, 3 * h :])
+            enter, forget, cell, leave = (gate[:, k * h : (k + 1) * h] for k in range(4))
+            np.multiply(forget, self._cells[t], out=self._cells[t + 1])
+            self._cells[t + 1] += enter * cell
+            np.tanh(self._cells[t + 1], out=self._squashed[t])
+            np.multiply(leave, self._squashed[t], out=self._states[t + 1])
+        return self._states[1:].transpose(1, 0, 2)
+
+    def backward(self, grad: Array, ready: Ready) -> Array:
+        h = self.hidden
+        outer = grad.transpose(1, 0, 2)
+        gates = np.empty_like(self._gates)
+        state = np.zeros(self._states.shape[1:], grad.dtype)
+        memory = np.zeros_like(state)
+        for t in reversed(range(len(outer))):
+            gate, squashed = self._gates[t], self._squashed[t]
+            enter, forget, cell, leave = (gate[:, k * h : (k + 1) * h] for k in range(4))
+            state += outer[t]
+            memory += state * leave * (1 - np.square(squashed))
+            gates[t, :, :h] = memory * cell * enter * (1 - enter)
+            gates[t, :, h : 2 * h] = memory * self._cells[t] * forget * (1 - forget)
+            gates[t, :, 2 * h : 3 * h] = memory * enter * (1 - np.square(cell))
+            gates[t, :, 3 * h :] = state * squashed * leave * (1 - leave)
+            state = gates[t] @ self.weight_hh.value
+            memory *= forget
+        return self._finish(gates, self._states, ready)
