@@ -273,8 +273,8 @@ def raise_together(ctx: Context, failure: MpimlsysError | None) -> None:
     frame = np.zeros(_MESSAGE_BYTES, np.uint8)
     if failure is not None:
         kind = next(name for name, cls in _KINDS.items() if isinstance(failure, cls))
-        text = f"{kind}\n{failure}".encode()[:_MESSAGE_BYTES]
-        frame[: len(text)] = np.frombuffer(text, np.uint8)
+        told = f"{kind}\n{failure}".encode()[:_MESSAGE_BYTES]
+        frame[: len(told)] = np.frombuffer(told, np.uint8)
     frames = ctx.gather(frame)
     failed = [rank for rank in range(ctx.size) if frames[rank, 0]]
     if not failed:

@@ -5,17 +5,16 @@ One thread, no fast-math, lock released; compiled code is cached on disk per pro
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any
 
 import numba
 
 from mpimlsys.types import Array
 
-F = TypeVar("F")
 
-
-def _jit(function: F) -> F:
-    compiled: F = numba.njit(cache=True, nogil=True)(function)
+def _jit(function: Callable[..., None]) -> Callable[..., None]:
+    compiled: Callable[..., None] = numba.njit(cache=True, nogil=True)(function)
     return compiled
 
 

@@ -51,7 +51,7 @@ class Linear(Module):
         outputs = self._rows @ self.weight.value.T
         if self.bias is not None:
             outputs += self.bias.value
-        return outputs.reshape(*inputs.shape[:-1], -1)
+        return outputs.reshape(*inputs.shape[:-1], outputs.shape[1])
 
     def backward(self, grad: Array, ready: Ready) -> Array:
         rows = grad.reshape(-1, self.weight.shape[0])
@@ -60,7 +60,7 @@ class Linear(Module):
             ready(self.bias)
         self.weight.grad[...] += rows.T @ self._rows
         ready(self.weight)
-        return (rows @ self.weight.value).reshape(*grad.shape[:-1], -1)
+        return (rows @ self.weight.value).reshape(*grad.shape[:-1], self.weight.shape[1])
 
 
 class Conv2d(Module):

@@ -119,7 +119,7 @@ class _Recurrent(Module):
             ready(parameter)
         self.weight_hh.grad[...] += flat.T @ states[:-1].reshape(-1, self.hidden)
         ready(self.weight_hh)
-        self.weight_ih.grad[...] += flat.T @ self._inputs.reshape(len(flat), -1)
+        self.weight_ih.grad[...] += flat.T @ self._inputs.reshape(len(flat), self._inputs.shape[2])
         ready(self.weight_ih)
         return (gates @ self.weight_ih.value).transpose(1, 0, 2)
 

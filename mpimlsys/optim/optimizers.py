@@ -107,10 +107,8 @@ class SGD(_Flat):
                 velocity = self.state["momentum"][block]
                 velocity *= kind(self.momentum)
                 velocity += gradient
-                if self.nesterov:
-                    gradient = gradient + kind(self.momentum) * velocity
-                else:
-                    gradient = velocity
+                look_ahead = kind(self.momentum) if self.nesterov else None
+                gradient = velocity if look_ahead is None else gradient + look_ahead * velocity
             value -= kind(lr) * gradient
         self.steps += 1
 
@@ -171,12 +169,12 @@ class Adam(_Flat):
 def sgd(
     lr: float, *, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0
 ) -> SGD:
-    """Stochastic gradient descent: ``v = momentum v + g``, ``w -= lr v`` (or ``lr (g + momentum v)``).
+    """Stochastic gradient descent: ``v = momentum v + g``, ``w -= lr v``.
 
     Args:
         lr: learning rate.
         momentum: in [0, 1).
-        nesterov: look ahead along the momentum.
+        nesterov: ``w -= lr (g + momentum v)`` instead.
         weight_decay: ``weight_decay * w`` is added to the gradient.
 
     Source:
