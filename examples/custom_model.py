@@ -1,6 +1,6 @@
 """Train your own model class.
 
-    mpirun -n 2 python examples/custom_model.py
+mpirun -n 2 python examples/custom_model.py
 """
 
 import numpy as np

@@ -219,7 +219,7 @@ def _launch(options: argparse.Namespace) -> int:
 def _evaluate(options: argparse.Namespace) -> int:
     from mpimlsys.train.apply import evaluate
 
-    evaluate(options.folder, data=options.data, as_json=options.json)
+    evaluate(options.folder, source=options.data, as_json=options.json)
     return 0
 
 

@@ -72,6 +72,11 @@ class DataSection:
         1, "Forward and backward passes per step that share the batch (saves memory).", minimum=1
     )
     target: str = _key("", "Target column of a CSV file, by name or number; empty: the last.")
+    targets: str = _key(
+        "auto",
+        "`classes` or `numbers`; `auto`: numbers for the model `linear`, else classes.",
+        choices=("auto", "classes", "numbers"),
+    )
     test_fraction: float = _key(
         0.1, "Share held back for the test where the source has no test part.", minimum=0
     )

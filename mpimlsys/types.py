@@ -63,7 +63,7 @@ class ParameterLike(Protocol):
 class Ready(Protocol):
     """Called by a layer's backward once a parameter's gradient is final for this pass."""
 
-    def __call__(self, parameter: Any) -> None: ...
+    def __call__(self, parameter: Any, /) -> object: ...
 
 
 class Exchange(Protocol):

@@ -12,20 +12,26 @@ enum class FailureKind { config, timeout, rank_failed };
 
 class Failure : public std::runtime_error {
  public:
-  Failure(FailureKind kind, const std::string& message, std::vector<int> ranks = {})
-      : std::runtime_error(message), kind_(kind), ranks_(std::move(ranks)) {}
+  Failure(FailureKind kind, const std::string& message, std::vector<int> ranks = {},
+          bool on_all_ranks = false)
+      : std::runtime_error(message),
+        kind_(kind),
+        ranks_(std::move(ranks)),
+        on_all_ranks_(on_all_ranks) {}
 
   FailureKind kind() const { return kind_; }
-  const std::vector<int>& ranks() const { return ranks_; }
+  const std::vector<int>& ranks() const { return ranks_; }  // known or suspected to be gone
+  bool on_all_ranks() const { return on_all_ranks_; }       // each rank throws this same failure
 
   // The same failure with one more layer of its story in front.
   Failure during(const std::string& what) const {
-    return Failure(kind_, what + ": " + this->what(), ranks_);
+    return Failure(kind_, what + ": " + this->what(), ranks_, on_all_ranks_);
   }
 
  private:
   FailureKind kind_;
-  std::vector<int> ranks_;  // that are known or suspected to be gone
+  std::vector<int> ranks_;
+  bool on_all_ranks_;
 };
 
 }  // namespace mls

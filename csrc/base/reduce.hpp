@@ -1,12 +1,15 @@
 // Elementwise reductions of two arrays, with the instruction set chosen at run time.
 //
-// into[i] = into[i] op from[i], and data[i] = data[i] / divisor, for all of DType.
+//   reduce:  into[i] = into[i] op from[i]        op = sum, min, max; any DType
+//   divide:  data[i] = data[i] / divisor
 //
 // Rounding: float16 and bfloat16 are widened to float32, combined, and rounded to nearest even.
-// NaN: min and max return NaN where either side is NaN. Integers wrap around in sums; their
-// division truncates towards zero. All instruction sets give the same bits.
-//
-// Instruction sets: baseline (x86-64 or any other machine), AVX2 with F16C, AVX-512.
+// NaN: min and max return NaN where either side is NaN (IEEE 754-2019 minimum, maximum); of two
+// zeros of different sign either may be returned. Integers wrap around in sums; their division
+// truncates towards zero.
+// Instruction sets: baseline (any machine), AVX2 with F16C and FMA, AVX-512 (F, BW, VL, DQ). All
+// give the same bits, except that the payload of a NaN is not promised.
+// Memory: arrays need no alignment; they must not overlap.
 #pragma once
 
 #include <cstddef>
@@ -19,9 +22,9 @@ namespace mls {
 
 enum class ReduceOp : std::uint8_t { sum, min, max };
 
-// Both arrays hold `count` elements, aligned to their element; they do not overlap.
 void reduce(ReduceOp op, DType dtype, std::byte* into, const std::byte* from, std::size_t count);
 
+// divisor > 0
 void divide(DType dtype, std::byte* data, std::size_t count, int divisor);
 
 // What this machine can run, slowest first; the last one is used unless a test chooses another.

@@ -1,7 +1,6 @@
 // Reductions for any machine.
 
 #include <array>
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>

@@ -5,6 +5,7 @@
 #include <cstddef>
 
 #include "base/dtype.hpp"
+#include "base/reduce.hpp"
 
 namespace mls {
 
@@ -12,7 +13,7 @@ using ReduceFn = void (*)(std::byte*, const std::byte*, std::size_t);
 using DivideFn = void (*)(std::byte*, std::size_t, int);
 
 struct KernelTable {
-  std::array<std::array<ReduceFn, kDTypes.size()>, 3> reduce;  // [op][dtype]
+  std::array<std::array<ReduceFn, kDTypes.size()>, 3> reduce;  // [ReduceOp][DType]
   std::array<DivideFn, kDTypes.size()> divide;
 };
 

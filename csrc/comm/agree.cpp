@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <limits>
+#include <type_traits>
+#include <utility>
 
 #include "base/dtype.hpp"
-#include "base/failure.hpp"
+#include "base/reduce.hpp"
 
 namespace mls {
 namespace {
@@ -20,25 +23,33 @@ constexpr int rank_of(std::int64_t packed) { return static_cast<int>(packed & kM
 
 static_assert(value_of(pack(-7, 3)) == -7 && rank_of(pack(-7, 3)) == 3);
 
-enum Field : std::size_t { kOperation, kDType, kDetail, kCount, kFields };
+// In the order in which differences are reported.
+enum Field : std::size_t { kSequence, kOperation, kDType, kDetail, kCount, kSegment, kFields };
 
 struct Header {
   std::array<std::int64_t, kFields> least;
   std::array<std::int64_t, kFields> most;  // negated, so that it is a minimum too
-  std::int64_t fault;                      // the faulty rank, or the largest number
+  std::int64_t fault;                      // the lowest faulty rank and its fault
 };
+static_assert(std::is_trivially_copyable_v<Header>);
 
-Header header_of(const Intent& intent, int rank) {
-  const std::array<std::int64_t, kFields> values{
-      static_cast<std::int64_t>(intent.operation), intent.dtype, intent.detail,
-      static_cast<std::int64_t>(intent.count)};
+constexpr std::int64_t kNoFault = std::numeric_limits<std::int64_t>::max();
+
+Header header_of(const Intent& intent, std::uint32_t sequence, int rank) {
+  std::array<std::int64_t, kFields> values{};
+  values[kSequence] = sequence;
+  values[kOperation] = static_cast<std::int64_t>(intent.operation);
+  values[kDType] = intent.dtype;
+  values[kDetail] = intent.detail;
+  values[kCount] = static_cast<std::int64_t>(intent.count);
+  values[kSegment] = static_cast<std::int64_t>(intent.segment);
   Header header{};
   for (std::size_t i = 0; i < kFields; ++i) {
     header.least[i] = pack(values[i], rank);
     header.most[i] = pack(-values[i], rank);
   }
   header.fault = intent.fault == Fault::none
-                     ? std::numeric_limits<std::int64_t>::max()
+                     ? kNoFault
                      : (std::int64_t{rank} << 8) | static_cast<std::int64_t>(intent.fault);
   return header;
 }
@@ -51,28 +62,68 @@ void combine(Header& into, const Header& from) {
   into.fault = std::min(into.fault, from.fault);
 }
 
-std::string shown(Field field, std::int64_t value) {
-  constexpr std::array<const char*, 4> operations{"barrier", "all-reduce", "broadcast",
-                                                  "all-gather"};
-  if (field == kOperation) return operations[static_cast<std::size_t>(value) % 4];
-  if (field == kDType) {
-    return std::string(value >= 0 && value < std::int64_t{kDTypes.size()}
-                           ? name_of(static_cast<DType>(value))
-                           : "bytes");
+std::string operation_named(std::int64_t value) {
+  switch (static_cast<Operation>(value)) {
+    case Operation::barrier:
+      return "barrier";
+    case Operation::all_reduce:
+      return "all-reduce";
+    case Operation::broadcast:
+      return "broadcast";
+    case Operation::all_gather:
+      return "all-gather";
   }
-  return std::to_string(value);
+  return "an unknown operation";
+}
+
+std::string dtype_named_by(std::int64_t value) {
+  if (value >= 0 && value < std::int64_t{kDTypes.size()}) {
+    return std::string(name_of(static_cast<DType>(value)));
+  }
+  return "another type of " + std::to_string((-1 - value) & 0xffff) + " bytes";
+}
+
+std::string detail_named(Operation operation, std::int64_t value) {
+  if (operation != Operation::all_reduce) return "root " + std::to_string(value);
+  constexpr std::array<const char*, 4> names{"sum", "min", "max", "average"};
+  static_assert(static_cast<int>(ReduceOp::max) == 2 && kAverage == 3);
+  return value >= 0 && value < 4 ? std::string("'") + names[static_cast<std::size_t>(value)] + "'"
+                                 : "an unknown operation";
+}
+
+// What a rank did, in words: "called", "passed" and the value.
+std::pair<std::string, std::string> told(Field field, Operation operation, std::int64_t value) {
+  switch (field) {
+    case kSequence:
+      return {"is at its collective", "#" + std::to_string(value)};
+    case kOperation:
+      return {"called", operation_named(value)};
+    case kDType:
+      return {"passed", dtype_named_by(value)};
+    case kDetail:
+      return {"asked for", detail_named(operation, value)};
+    case kCount:
+      return {"passed", std::to_string(value) +
+                            (operation == Operation::all_reduce ? " elements" : " bytes")};
+    default:
+      return {"asked for segments of", std::to_string(value) + " bytes"};
+  }
 }
 
 std::string reason_of(Fault fault) {
   switch (fault) {
+    case Fault::not_an_array:
+      return "an object that shares no memory; pass a NumPy array or another buffer";
     case Fault::not_contiguous:
       return "an array that is not C-contiguous; pass numpy.ascontiguousarray(x) and copy back";
     case Fault::read_only:
       return "an array that is read-only; pass a copy";
     case Fault::unsupported_dtype:
-      return "an array of a dtype that cannot be reduced; use a float or an integer type";
-    case Fault::misaligned:
-      return "an array that is not aligned or not in native byte order; pass a copy";
+      return "an array of an unsupported dtype; use a float or an integer type";
+    case Fault::foreign_byte_order:
+      return "an array that is not in native byte order; pass x.astype(x.dtype.newbyteorder('='))";
+    case Fault::unknown_operation:
+      return "an operation that is unknown; use 'sum', 'average', 'min' or 'max'";
     case Fault::bad_root:
       return "a root that is not a rank";
     case Fault::wrong_size:
@@ -80,28 +131,31 @@ std::string reason_of(Fault fault) {
     case Fault::none:
       break;
   }
-  return "no reason";
+  return "nothing wrong";
 }
 
 void judge(const Header& header) {
-  if (header.fault != std::numeric_limits<std::int64_t>::max()) {
-    const auto fault = static_cast<Fault>(header.fault & 0xff);
+  if (header.fault != kNoFault) {
+    const std::string rank = std::to_string(header.fault >> 8);
     throw Failure(FailureKind::config,
-                  "rank " + std::to_string(header.fault >> 8) + " passed " + reason_of(fault));
+                  "rank " + rank + " passed " + reason_of(static_cast<Fault>(header.fault & 0xff)),
+                  {}, true);
   }
-  constexpr std::array<const char*, kFields> what{"called", "passed dtype",
-                                                  "passed the option (operation or root)",
-                                                  "passed a number of elements of"};
   for (std::size_t i = 0; i < kFields; ++i) {
     const std::int64_t least = value_of(header.least[i]);
     const std::int64_t most = -value_of(header.most[i]);
-    if (least != most) {
-      const auto field = static_cast<Field>(i);
-      throw Failure(FailureKind::config,
-                    "the ranks disagree: rank " + std::to_string(rank_of(header.least[i])) + " " +
-                        what[i] + " " + shown(field, least) + ", rank " +
-                        std::to_string(rank_of(header.most[i])) + " " + shown(field, most));
-    }
+    if (least == most) continue;
+    const auto field = static_cast<Field>(i);
+    const auto operation = static_cast<Operation>(value_of(header.least[kOperation]));
+    std::pair first{rank_of(header.least[i]), least};
+    std::pair second{rank_of(header.most[i]), most};
+    if (second.first < first.first) std::swap(first, second);
+    const auto [verb, one] = told(field, operation, first.second);
+    const auto [_, other] = told(field, operation, second.second);
+    throw Failure(FailureKind::config,
+                  "the ranks disagree: rank " + std::to_string(first.first) + " " + verb + " " +
+                      one + ", rank " + std::to_string(second.first) + " " + other,
+                  {}, true);
   }
 }
 
@@ -110,28 +164,35 @@ void judge(const Header& header) {
 void agree(Transport& transport, const Intent& intent, std::uint32_t sequence, Deadline deadline) {
   const int rank = transport.rank();
   const int size = transport.size();
-  Header known = header_of(intent, rank);
+  Header known = header_of(intent, sequence, rank);
+  Scratch memory(transport, 2 * sizeof(Header));
+  const std::span<std::byte> sent = memory.part(0, sizeof(Header));
+  const std::span<std::byte> heard = memory.part(sizeof(Header), sizeof(Header));
   std::uint64_t round = 0;
   for (int distance = 1; distance < size; distance *= 2, ++round) {
-    const Header sent = known;
-    Header heard{};
-    const Tag tag(Channel::agree, sequence, round);
-    Request receive;
-    Request send;
-    const int from = (rank + size - distance) % size;
+    // The number is compared, so it is not part of the tag; each round has its own peer, and
+    // messages of one peer keep their order.
+    const Tag tag(Channel::agree, 0, round);
+    std::memcpy(sent.data(), &known, sizeof known);
+    Flights flights(transport, 2);
     try {
-      transport.receive(receive, from, tag, std::as_writable_bytes(std::span(&heard, 1)));
-      transport.send(send, (rank + distance) % size, tag, std::as_bytes(std::span(&sent, 1)));
-      transport.wait(receive, deadline);
-      transport.wait(send, deadline);
+      transport.receive(flights[0], (rank + size - distance) % size, tag, heard);
+      transport.send(flights[1], (rank + distance) % size, tag, sent);
+      transport.wait(flights[0], deadline);
+      transport.wait(flights[1], deadline);
     } catch (const Failure& failure) {
-      transport.cancel(receive);
-      transport.cancel(send);
-      throw failure.during("agreeing on what to do, round " + std::to_string(round + 1));
+      throw failure.during("comparing what the ranks are about to do");
     }
-    combine(known, heard);
+    Header news;
+    std::memcpy(&news, heard.data(), sizeof news);
+    combine(known, news);
   }
   judge(known);
+}
+
+void refuse(Fault fault, int rank) {
+  throw Failure(FailureKind::config,
+                "rank " + std::to_string(rank) + " passed " + reason_of(fault));
 }
 
 }  // namespace mls

@@ -2,7 +2,8 @@
 //
 // Dissemination (Hensgen, Finkel, Manber 1988): in round k, rank r sends what it knows to rank
 // r + 2^k; after ceil(log2 P) rounds everybody knows the smallest and the largest value of every
-// field. As minima are idempotent, any P works. Also serves as the barrier.
+// field, and the lowest ranks that have them. As minima are idempotent, any P works. Also serves
+// as the barrier.
 #pragma once
 
 #include <cstdint>
@@ -14,27 +15,35 @@ namespace mls {
 
 enum class Operation : std::uint8_t { barrier, all_reduce, broadcast, all_gather };
 
-// Why a rank cannot take part although it was called; 0 means it can.
+// Why a rank cannot take part although it was called.
 enum class Fault : std::uint8_t {
   none,
+  not_an_array,
   not_contiguous,
   read_only,
   unsupported_dtype,
-  misaligned,
+  foreign_byte_order,
+  unknown_operation,
   bad_root,
   wrong_size
 };
 
 struct Intent {
   Operation operation = Operation::barrier;
-  std::uint64_t count = 0;   // elements
-  int dtype = 0;             // DType
-  int detail = 0;            // ReduceOp and average, or the root
+  int dtype = 0;            // DType, or a negative code of what is only copied
+  int detail = 0;           // what is reduced to, or the root
+  std::uint64_t count = 0;  // elements of an all-reduce, else bytes
+  std::uint64_t segment = 0;
   Fault fault = Fault::none;
 };
 
-// Throws the same Failure(config) on every rank when intents differ or a rank has a fault;
+constexpr int kAverage = 3;  // as a detail, beside the values of ReduceOp
+
+// Throws the same Failure on every rank when intents or numbers differ or a rank has a fault;
 // Failure(timeout) when a rank does not come.
 void agree(Transport& transport, const Intent& intent, std::uint32_t sequence, Deadline deadline);
+
+// The failure of a rank that has a fault and may not tell the others.
+[[noreturn]] void refuse(Fault fault, int rank);
 
 }  // namespace mls

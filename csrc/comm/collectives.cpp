@@ -2,41 +2,59 @@
 // Thakur, Rabenseifner, Gropp 2005, "Optimization of collective communication operations in MPICH".
 #include "comm/collectives.hpp"
 
-#include <algorithm>
-#include <array>
+#include <cstring>
 #include <vector>
 
-#include "base/failure.hpp"
 #include "comm/story.hpp"
 #include "comm/topology.hpp"
 
 namespace mls {
 namespace {
 
-// The children of a rank in the binomial tree of `size` ranks numbered from the root.
-std::vector<int> children_of(int relative, int size) {
-  std::vector<int> children;
-  for (int bit = 1; bit < size; bit *= 2) {
-    if (relative & bit) break;
-    if (relative + bit < size) children.push_back(relative + bit);
+void broadcast_segments(Transport& transport, std::span<std::byte> data, int root,
+                        std::size_t segment, const Story& story) {
+  const BinomialTree tree{transport.rank(), transport.size(), root};
+  const std::vector<int> children = tree.children();
+  Flights receive(transport, 1);
+  Flights sends(transport, children.size());
+  const std::size_t segments = ceil_div(data.size(), segment);
+  for (std::size_t k = 0; k < segments; ++k) {
+    transport.at_step(k + 1, segments);
+    const Part part = segment_of({0, data.size()}, segment, k);
+    const std::span<std::byte> bytes = data.subspan(part.start, part.length);
+    const Tag tag(Channel::broadcast, story.sequence(), k);
+    if (!tree.is_root()) {
+      transport.receive(receive[0], tree.parent(), tag, bytes);
+      transport.wait(receive[0], story.deadline());
+    }
+    for (std::size_t i = 0; i < children.size(); ++i) {
+      transport.wait(sends[i], story.deadline());
+      transport.send(sends[i], children[i], tag, bytes);
+    }
   }
-  std::reverse(children.begin(), children.end());  // the deepest subtree first
-  return children;
+  for (std::size_t i = 0; i < children.size(); ++i) transport.wait(sends[i], story.deadline());
 }
 
-void exchange(Transport& transport, int to, std::span<const std::byte> out, int from,
-              std::span<std::byte> in, Tag tag, Deadline deadline) {
-  Request receive;
-  Request send;
-  try {
-    transport.receive(receive, from, tag, in);
-    transport.send(send, to, tag, out);
-    transport.wait(receive, deadline);
-    transport.wait(send, deadline);
-  } catch (const Failure&) {
-    transport.cancel(receive);
-    transport.cancel(send);
-    throw;
+// In step j, every rank passes on the part that it received in step j - 1.
+void gather_segments(Transport& transport, std::span<std::byte> whole, std::size_t length,
+                     std::size_t segment, const Story& story) {
+  const Ring ring{transport.rank(), transport.size()};
+  const std::size_t steps = static_cast<std::size_t>(transport.size()) - 1;
+  const std::size_t segments = ceil_div(length, segment);
+  for (std::size_t step = 0; step < steps; ++step) {
+    transport.at_step(step + 1, steps);
+    for (std::size_t k = 0; k < segments; ++k) {
+      const Part part = segment_of({0, length}, segment, k);
+      const auto piece = [&](std::size_t chunk) {
+        return whole.subspan(chunk * length + part.start, part.length);
+      };
+      const Tag tag(Channel::all_gather, story.sequence(), step * segments + k);
+      Flights flights(transport, 2);
+      transport.receive(flights[0], ring.left(), tag, piece(ring.received_chunk(step)));
+      transport.send(flights[1], ring.right(), tag, piece(ring.sent_chunk(step)));
+      transport.wait(flights[0], story.deadline());
+      transport.wait(flights[1], story.deadline());
+    }
   }
 }
 
@@ -45,47 +63,16 @@ void exchange(Transport& transport, int to, std::span<const std::byte> out, int 
 void broadcast(Transport& transport, std::span<std::byte> data, int root, int dtype,
                const Options& options) {
   Story story("broadcast", transport, options);
-  const int size = transport.size();
-  Fault fault = options.fault;
-  if (root < 0 || root >= size) fault = Fault::bad_root;
-  if (options.check || fault == Fault::bad_root) {
-    story.tell([&] {
-      agree(transport,
-            {.operation = Operation::broadcast,
-             .count = data.size(),
-             .dtype = dtype,
-             .detail = root,
-             .fault = fault},
-            story.sequence(), story.deadline());
-    });
-  }
-  const int relative = (transport.rank() - root + size) % size;
-  const int parent = (root + (relative & (relative - 1))) % size;
-  const std::vector<int> children = children_of(relative, size);
-  const std::size_t segments = ceil_div(data.size(), options.segment_bytes);
-  std::vector<Request> sends(children.size());
-  Request receive;
+  const bool root_is_rank = root >= 0 && root < transport.size();
+  const Intent intent{.operation = Operation::broadcast,
+                      .dtype = dtype,
+                      .detail = root,
+                      .count = data.size(),
+                      .segment = options.segment(),
+                      .fault = root_is_rank ? options.fault : Fault::bad_root};
   story.tell([&] {
-    try {
-      for (std::size_t k = 0; k < segments; ++k) {
-        const Part part = segment_of({0, data.size()}, options.segment_bytes, k);
-        const std::span<std::byte> bytes = data.subspan(part.start, part.length);
-        const Tag tag(Channel::broadcast, story.sequence(), k);
-        if (relative != 0) {
-          transport.receive(receive, parent, tag, bytes);
-          transport.wait(receive, story.deadline());
-        }
-        for (std::size_t i = 0; i < children.size(); ++i) {
-          transport.wait(sends[i], story.deadline());
-          transport.send(sends[i], (root + children[i]) % size, tag, bytes);
-        }
-      }
-      for (Request& send : sends) transport.wait(send, story.deadline());
-    } catch (const Failure&) {
-      transport.cancel(receive);
-      for (Request& send : sends) transport.cancel(send);
-      throw;
-    }
+    prepare(transport, intent, options, story);
+    broadcast_segments(transport, data, root, options.segment(), story);
   });
 }
 
@@ -93,41 +80,24 @@ void all_gather(Transport& transport, std::span<const std::byte> mine, std::span
                 int dtype, const Options& options) {
   Story story("all-gather", transport, options);
   const auto size = static_cast<std::size_t>(transport.size());
-  Fault fault = options.fault;
-  if (whole.size() != mine.size() * size) fault = Fault::wrong_size;
+  const bool fits = whole.size() == mine.size() * size || options.fault != Fault::none;
+  const Intent intent{.operation = Operation::all_gather,
+                      .dtype = dtype,
+                      .count = mine.size(),
+                      .segment = options.segment(),
+                      .fault = fits ? options.fault : Fault::wrong_size};
   story.tell([&] {
-    agree(transport,
-          {.operation = Operation::all_gather,
-           .count = mine.size(),
-           .dtype = dtype,
-           .fault = fault},
-          story.sequence(), story.deadline());
-  });
-  const Ring ring{transport.rank(), transport.size()};
-  const std::size_t length = mine.size();
-  std::copy(mine.begin(), mine.end(),
-            whole.begin() + static_cast<std::ptrdiff_t>(length * ring.sent_chunk(0)));
-  const std::size_t segments = ceil_div(length, options.segment_bytes);
-  story.tell([&] {
-    for (std::size_t step = 0; step + 1 < size; ++step) {
-      for (std::size_t k = 0; k < segments; ++k) {
-        const Part part = segment_of({0, length}, options.segment_bytes, k);
-        const std::span<std::byte> out =
-            whole.subspan(ring.sent_chunk(step) * length + part.start, part.length);
-        const std::span<std::byte> in =
-            whole.subspan(ring.received_chunk(step) * length + part.start, part.length);
-        const Tag tag(Channel::all_gather, story.sequence(), step * segments + k);
-        exchange(transport, ring.right(), out, ring.left(), in, tag, story.deadline());
-      }
-    }
+    prepare(transport, intent, options, story);
+    if (mine.empty()) return;
+    const auto rank = static_cast<std::size_t>(transport.rank());
+    std::memmove(whole.data() + rank * mine.size(), mine.data(), mine.size());
+    gather_segments(transport, whole, mine.size(), options.segment(), story);
   });
 }
 
 void barrier(Transport& transport, const Options& options) {
   Story story("barrier", transport, options);
-  story.tell([&] {
-    agree(transport, {.operation = Operation::barrier}, story.sequence(), story.deadline());
-  });
+  story.tell([&] { agree(transport, {}, story.sequence(), story.deadline()); });
 }
 
 }  // namespace mls

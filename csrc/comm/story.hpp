@@ -1,10 +1,10 @@
 // The frame of one collective: its number, its deadline, and the story that its errors tell.
 #pragma once
 
+#include <algorithm>
 #include <sstream>
 #include <string>
 
-#include "base/failure.hpp"
 #include "comm/collectives.hpp"
 #include "comm/transport.hpp"
 
@@ -16,40 +16,61 @@ class Story {
       : operation_(operation),
         transport_(transport),
         options_(options),
-        sequence_(transport.next_sequence()),
+        sequence_(transport.begin(options.watch)),
         started_(Clock::now()),
-        deadline_(started_ + std::chrono::duration_cast<Clock::duration>(options.timeout)) {}
+        deadline_(started_ + limited(options.timeout)) {}
+  ~Story() { transport_.end(failure_); }
+  Story(const Story&) = delete;
+  Story& operator=(const Story&) = delete;
 
   std::uint32_t sequence() const { return sequence_; }
   Deadline deadline() const { return deadline_; }
 
-  // Runs a part of the operation; a Failure gets operation, number, array and rank in front and
-  // the elapsed time behind.
+  // Runs the operation; a Failure gets operation, number, label and rank in front, and the elapsed
+  // time. What all ranks report reads the same on all of them.
   template <class Body>
-  void tell(Body body) const {
+  void tell(Body body) {
     try {
       body();
     } catch (const Failure& failure) {
       std::ostringstream text;
       text << operation_ << " #" << sequence_;
       if (!options_.label.empty()) text << " of " << options_.label;
-      // a mistake that all ranks report reads the same on all of them
-      if (failure.kind() != FailureKind::config) {
+      if (!failure.on_all_ranks()) {
         const std::chrono::duration<double> elapsed = Clock::now() - started_;
         text.precision(3);
         text << " on rank " << transport_.rank() << " after " << elapsed.count() << " s";
       }
-      throw failure.during(text.str());
+      failure_ = failure.during(text.str());
+      throw *failure_;
     }
   }
 
  private:
+  // A clock counts nanoseconds in 64 bits; ten years are forever.
+  static Clock::duration limited(std::chrono::duration<double> timeout) {
+    constexpr std::chrono::duration<double> longest = std::chrono::years(10);
+    return std::chrono::duration_cast<Clock::duration>(std::min(timeout, longest));
+  }
+
   const char* operation_;
   Transport& transport_;
   const Options& options_;
   const std::uint32_t sequence_;
   const Clock::time_point started_;
   const Deadline deadline_;
+  std::optional<Failure> failure_;
 };
+
+// The start of an operation that moves data: the ranks agree on it, or a rank that cannot take part
+// says so by itself.
+inline void prepare(Transport& transport, const Intent& intent, const Options& options,
+                    const Story& story) {
+  if (options.check) {
+    agree(transport, intent, story.sequence(), story.deadline());
+  } else if (intent.fault != Fault::none) {
+    refuse(intent.fault, transport.rank());
+  }
+}
 
 }  // namespace mls

@@ -3,15 +3,18 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <vector>
 
 namespace mls {
 
-// Part `index` of `count` elements cut into `parts` that differ by at most one; longer ones first.
+constexpr std::size_t ceil_div(std::size_t a, std::size_t b) { return a / b + (a % b != 0); }
+
 struct Part {
   std::size_t start;
   std::size_t length;
 };
 
+// Part `index` of `count` elements cut into `parts` that differ by at most one; longer ones first.
 constexpr Part part_of(std::size_t count, std::size_t parts, std::size_t index) {
   const std::size_t base = count / parts;
   const std::size_t longer = count % parts;
@@ -25,8 +28,6 @@ constexpr Part segment_of(Part part, std::size_t length, std::size_t index) {
   const std::size_t last = std::min(first + length, part.length);
   return {part.start + first, last - first};
 }
-
-constexpr std::size_t ceil_div(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
 
 struct Ring {
   int rank;
@@ -47,10 +48,35 @@ struct Ring {
   }
 };
 
+// A binomial tree: the number of a rank relative to the root loses its lowest bit towards it.
+struct BinomialTree {
+  int rank;
+  int size;
+  int root;
+
+  constexpr bool is_root() const { return rank == root; }
+  constexpr int parent() const { return absolute(relative() & (relative() - 1)); }
+
+  // The one with the deepest subtree first.
+  constexpr std::vector<int> children() const {
+    std::vector<int> found;
+    for (int bit = 1; bit < size && !(relative() & bit); bit *= 2) {
+      if (relative() + bit < size) found.insert(found.begin(), absolute(relative() + bit));
+    }
+    return found;
+  }
+
+ private:
+  constexpr int relative() const { return (rank - root + size) % size; }
+  constexpr int absolute(int number) const { return (number + root) % size; }
+};
+
+static_assert(ceil_div(0, 4) == 0 && ceil_div(4, 4) == 1 && ceil_div(5, 4) == 2);
 static_assert(part_of(10, 4, 0).length == 3 && part_of(10, 4, 3).start == 8);
 static_assert(part_of(2, 4, 3).length == 0);
 static_assert(segment_of({3, 5}, 2, 2).start == 7 && segment_of({3, 5}, 2, 2).length == 1);
 static_assert(Ring{0, 3}.left() == 2 && Ring{2, 3}.right() == 0);
 static_assert(Ring{1, 3}.received_chunk(0) == Ring{0, 3}.sent_chunk(0));
+static_assert(BinomialTree{7, 8, 0}.parent() == 6 && BinomialTree{2, 5, 3}.parent() == 0);
 
 }  // namespace mls

@@ -1,16 +1,22 @@
 // What a collective needs of a network: rank, size, send, receive, wait with a deadline.
 //
 // Guarantees: messages between two ranks arrive in order; every wait ends by its deadline or when
-// the transport is abandoned. Refusals: no progress outside wait is promised; a transport belongs
-// to one thread at a time; after a Failure it must not be used again (messages may be under way).
+// the transport is abandoned; once a message went wrong the transport is broken and every later
+// collective says why. Refusals: no progress outside wait is promised; one collective at a time.
 #pragma once
 
 #include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
 #include <span>
+#include <string>
+#include <vector>
 
+#include "base/failure.hpp"
 #include "comm/tag.hpp"
 
 namespace mls {
@@ -44,21 +50,96 @@ class Transport {
   // Completes the request, which is then free for reuse. Throws Failure.
   virtual void wait(Request& request, Deadline deadline) = 0;
 
-  // Takes back a request that will not be waited for, as far as the network allows.
-  virtual void cancel(Request& request) noexcept = 0;
+  // Gives up a request that nobody will wait for, which breaks the transport.
+  void cancel(Request& request) noexcept;
 
   // Makes every wait of this transport, on any thread, end with a Failure soon.
   void abandon() { abandoned_.store(true, std::memory_order_relaxed); }
-  bool abandoned() const { return abandoned_.load(std::memory_order_relaxed); }
 
-  // Number of the next collective; the same on all ranks when they call the same collectives.
-  std::uint32_t next_sequence() { return ++sequence_; }
+  // Whether the network may still use memory of a request that was given up: such memory must
+  // never be freed.
+  bool unsettled() const { return unsettled_; }
+
+  // Opens a collective and returns its number, which is the same on all ranks when they call the
+  // same collectives. `watch` is called now and then while waiting, and may throw.
+  // Throws Failure when the transport is broken or in use on another thread.
+  std::uint32_t begin(std::function<void()> watch);
+
+  // Closes it. A failure that broke the transport is kept for later callers of begin.
+  void end(const std::optional<Failure>& failure) noexcept;
+
+  bool broken() const { return broken_; }
+
+  // Where the running collective stands, for the reports of other threads.
+  void at_step(std::size_t step, std::size_t steps);
+  std::string progress() const;
+
+ protected:
+  // Called by a wait that goes on: throws at the deadline and when abandoned.
+  void keep_waiting(const Request& request, Deadline deadline);
+
+  // Throws unless as many bytes came as were expected.
+  void check_length(const Request& request, std::size_t arrived);
+
+  [[noreturn]] void fail(FailureKind kind, const Request& request, const std::string& why);
 
  private:
-  int rank_;
-  int size_;
+  // Whether the network will no longer use the request's memory.
+  virtual bool take_back(Request& request) noexcept = 0;
+
+  const int rank_;
+  const int size_;
   std::uint32_t sequence_ = 0;
+  bool broken_ = false;
+  bool unsettled_ = false;
+  std::optional<Failure> failure_;
+  std::function<void()> watch_;
+  Clock::time_point next_watch_;
+  std::atomic<bool> busy_{false};
   std::atomic<bool> abandoned_{false};
+  std::atomic<int> peer_{-1};
+  std::atomic<std::size_t> step_{0};
+  std::atomic<std::size_t> steps_{0};
+};
+
+// Requests that are given up together unless they were waited for.
+class Flights {
+ public:
+  Flights(Transport& transport, std::size_t count) : transport_(transport), requests_(count) {}
+  ~Flights() {
+    for (Request& request : requests_) transport_.cancel(request);
+  }
+  Flights(const Flights&) = delete;
+  Flights& operator=(const Flights&) = delete;
+
+  Request& operator[](std::size_t index) { return requests_[index]; }
+  std::size_t size() const { return requests_.size(); }
+
+ private:
+  Transport& transport_;
+  std::vector<Request> requests_;
+};
+
+// Memory for messages. It leaks on purpose where the network may still use it; declare it before
+// the Flights that do.
+class Scratch {
+ public:
+  Scratch(Transport& transport, std::size_t bytes)
+      : transport_(transport), bytes_(new std::byte[bytes]), size_(bytes) {}
+  ~Scratch() {
+    if (transport_.unsettled()) static_cast<void>(bytes_.release());
+  }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+
+  std::span<std::byte> part(std::size_t start, std::size_t length) {
+    return std::span(bytes_.get(), size_).subspan(start, length);
+  }
+
+ private:
+  Transport& transport_;
+  std::unique_ptr<std::byte[]> bytes_;
+  std::size_t size_;
 };
 
 }  // namespace mls

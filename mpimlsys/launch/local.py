@@ -2,10 +2,11 @@
 
 Guarantees:
 
-* Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 reach the ranks as SIGUSR1, which they take as "finish the
-  step, write a checkpoint, end". Not as SIGINT or SIGTERM: Open MPI's launcher answers those by
-  killing the ranks within a quarter of a second, and only SIGUSR1 is passed on by Open MPI and
-  hydra alike. The launcher gets its own session, so that the terminal's Ctrl-C does not reach it.
+* Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 (those that are not ignored) reach the ranks as SIGUSR1, which
+  they take as "finish the step, write a checkpoint, end". Not as SIGINT or SIGTERM: Open MPI's
+  launcher answers those by killing the ranks within a quarter of a second, and only SIGUSR1 is
+  passed on by Open MPI and hydra alike. The launcher gets its own session, so that the terminal's
+  Ctrl-C does not reach it.
 * A second Ctrl-C, or ``grace_s`` after the first signal, kills the job.
 * The exit status is what rank 0 reported, not what the launcher made of it.
 * No process of the job outlives it. They are recognised by the value of ``MPIMLSYS_OUTCOME``, as
@@ -17,6 +18,7 @@ SIGKILL the job goes on.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -32,6 +34,12 @@ from mpimlsys.launch.command import OUTCOME, Command
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 _TO_THE_RANKS = signal.SIGUSR1
+_STOPPING = (
+    b"\nmpimlsys launch: stopping after this step, with a checkpoint; "
+    b"press Ctrl-C again to stop at once.\n"
+)
+_SEGMENTS = ("sm_segment.", "mpich_shm_", "Intel_MPI_")
+_CLEAN_UP_S = 3.0  # the launcher's own time to end its ranks and remove its files
 
 
 def child_environment(additions: Mapping[str, str]) -> dict[str, str]:
@@ -57,7 +65,7 @@ def run(command: Command, *, grace_s: float = 30.0, outcome_folder: Path | None 
         try:
             launcher_status = job.wait()
         finally:
-            kill_marked(str(outcome))
+            kill_marked(OUTCOME, str(outcome))
         status, remark = verdict(_read(outcome), launcher_status, job.stop_signal, job.killed)
     if remark:
         print(f"mpimlsys launch: {remark}", file=sys.stderr, flush=True)
@@ -75,41 +83,53 @@ def verdict(
         stop_signal: that asked this process to stop, 0 for none.
         killed: whether the job had to be killed.
     """
-    if launcher_status < 0:
-        launcher_status = 128 - launcher_status
+    if stop_signal and reported == 128 + _TO_THE_RANKS:
+        return 128 + stop_signal, ""  # the ranks only saw SIGUSR1; report the user's signal
+    if reported is not None:
+        return reported, ""
     if killed:
         return 128 + stop_signal, "the job was killed before it could stop by itself."
-    if stop_signal and reported in (None, 128 + _TO_THE_RANKS):
-        # the ranks only saw SIGUSR1; the user's signal is the one to report
-        return (
-            128 + stop_signal,
-            "" if reported else "the job was stopped before it began to train.",
-        )
-    if reported is None:
-        how = f"signal {launcher_status - 128}" if launcher_status > 128 else "its exit status was "
-        how = how if launcher_status > 128 else f"{how}{launcher_status}"
-        return launcher_status or 1, f"the job was lost: rank 0 ended without a report ({how})."
-    return reported, ""
+    if stop_signal:
+        return 128 + stop_signal, "the job ended before rank 0 could report a clean stop."
+    status = 128 - launcher_status if launcher_status < 0 else launcher_status
+    how = f"exit status {status}"
+    if status - 128 in set(signal.Signals):
+        how = signal.Signals(status - 128).name
+    return status or 1, f"the job was lost: it ended ({how}) before rank 0 could report."
 
 
-def kill_marked(mark: str) -> int:
-    """Kill every process of this machine whose ``MPIMLSYS_OUTCOME`` is ``mark``.
+def kill_marked(variable: str, value: str) -> None:
+    """Kill every process of this machine that was started with ``variable=value``.
 
-    Returns:
-        How many there were.
+    The shared-memory files of MPI that they leave in ``/dev/shm`` are removed.
     """
-    wanted = f"{OUTCOME}={mark}".encode()
-    count = 0
+    wanted = f"{variable}={value}".encode()
+    left: set[Path] = set()
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         try:
             if wanted in (entry / "environ").read_bytes().split(b"\0"):
+                left |= _segments((entry / "maps").read_text())
                 os.kill(int(entry.name), signal.SIGKILL)
-                count += 1
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue  # it ended meanwhile, or is not ours
-    return count
+    for segment in left:
+        segment.unlink(missing_ok=True)
+
+
+def _segments(maps: str) -> set[Path]:
+    """The files of MPI libraries in ``/dev/shm`` among the lines of ``/proc/PID/maps``."""
+    mapped = {Path(line.split()[-1]) for line in maps.splitlines() if " /dev/shm/" in line}
+    return {path for path in mapped if path.name.startswith(_SEGMENTS)}
+
+
+def _read(outcome: Path) -> int | None:
+    """The status that rank 0 reported; None when there is no report or only part of one."""
+    try:
+        return int(json.loads(outcome.read_text())["status"])
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
 
 
 class _Job:
@@ -122,7 +142,9 @@ class _Job:
         self._grace_s = grace_s
         self._deadline = float("inf")
         self._process: subprocess.Popen[bytes] | None = None
-        self._previous = {number: signal.signal(number, self._stop) for number in _STOP_SIGNALS}
+        # what is ignored stays ignored: SIGHUP under nohup
+        heard = [one for one in _STOP_SIGNALS if signal.getsignal(one) != signal.SIG_IGN]
+        self._previous = {number: signal.signal(number, self._stop) for number in heard}
         self._process = subprocess.Popen(
             command.argv,
             env=child_environment({**command.additions, OUTCOME: self._mark}),
@@ -137,7 +159,7 @@ class _Job:
         try:
             while True:
                 try:
-                    return self._process.wait(timeout=0.5)
+                    return self._process.wait(timeout=0.25)
                 except subprocess.TimeoutExpired:
                     if time.monotonic() > self._deadline:
                         self._kill()
@@ -153,14 +175,17 @@ class _Job:
             return
         self.stop_signal = number
         self._deadline = time.monotonic() + self._grace_s
-        os.write(
-            2,
-            b"\nmpimlsys launch: stopping after this step, with a checkpoint; "
-            b"press Ctrl-C again to stop at once.\n",
-        )
         if self._process is not None:
             self._process.send_signal(_TO_THE_RANKS)
+        with contextlib.suppress(OSError):  # after SIGHUP there is no terminal
+            os.write(2, _STOPPING)
 
     def _kill(self) -> None:
+        """The launcher is asked to end the ranks; what then remains is killed."""
+        if self.killed:
+            kill_marked(OUTCOME, self._mark)
+            return
         self.killed = True
-        kill_marked(self._mark)
+        self._deadline = time.monotonic() + _CLEAN_UP_S
+        if self._process is not None:
+            self._process.terminate()

@@ -83,7 +83,8 @@ class FlatSpace:
         """
         for position, (_, parameter) in enumerate(self._named):
             key = np.array([seed, position], np.uint64)
-            rng = np.random.Generator(np.random.Philox(key=key))
+            counter = np.array([0, 0, 2, 0], np.uint64)  # apart from dropout and shuffling
+            rng = np.random.Generator(np.random.Philox(key=key, counter=counter))
             parameter.value[...] = parameter.init(rng, parameter.shape)
 
     def zero_gradients(self) -> None:

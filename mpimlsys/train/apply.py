@@ -1,4 +1,4 @@
-"""Use a finished run: measure it on data, apply it to new inputs. Collective over the world."""
+"""Use a run: measure it on data, apply it to new inputs. Collective over the world."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ import numpy as np
 from mpimlsys import context, data
 from mpimlsys.context import Context
 from mpimlsys.errors import ConfigError, CorruptData
-from mpimlsys.jobfile import ClusterSection, Job, load_job
+from mpimlsys.jobfile import Job, load_job
 from mpimlsys.train import checkpoint
-from mpimlsys.train.build import Applied, build_for_checkpoint, labelled_data
-from mpimlsys.train.recorder import describe
+from mpimlsys.train.build import make_trainer, wants_classes
+from mpimlsys.train.durable import cannot_write
 from mpimlsys.train.runfolder import RunFolder
+from mpimlsys.train.summary import describe
 from mpimlsys.train.threads import limit_blas_threads
-from mpimlsys.train.trainer import Evaluation
-from mpimlsys.types import Array
+from mpimlsys.train.trainer import Evaluation, Trainer
+from mpimlsys.types import Array, Dataset
 
 
 def evaluate(folder: Path, *, source: str | None = None, as_json: bool = False) -> Evaluation:
@@ -31,27 +32,27 @@ def evaluate(folder: Path, *, source: str | None = None, as_json: bool = False) 
 
     Raises:
         ConfigError: not a run, no checkpoint, data that does not fit the model.
-        CorruptData: all checkpoints are damaged.
+        CorruptData: all checkpoints, or the data, are damaged.
     """
-    ctx, job, applied = _open(folder)
+    ctx, job, trainer, description = _open(folder)
     with ctx.together():
-        dataset = labelled_data(job, applied, source)
-    result = applied.trainer.evaluate(dataset)
+        dataset = _labelled(job, description, source)
+    result = trainer.evaluate(dataset)
+    trainer.close()
     if ctx.is_root:
         if as_json:
             record = {
                 "run": str(folder),
-                "step": applied.trainer.steps_done,
+                "step": trainer.steps_done,
                 "samples": result.samples,
                 "loss": result.loss,
                 result.measure_name: result.measure,
             }
             print(json.dumps(record))
         else:
-            what = source or "the run's test set"
             print(
-                f"{describe(result, 'test')}, loss {result.loss:.4g} on {result.samples:,} samples "
-                f"of {what} (checkpoint of step {applied.trainer.steps_done})"
+                f"{describe(result, 'test')}, loss {result.loss:.4g} on {result.samples:,} "
+                f"{description.unit} of {source or 'its test set'} (step {trainer.steps_done:,})"
             )
     return result
 
@@ -62,100 +63,129 @@ def predict(folder: Path, inputs: Path, output: Path | None = None) -> None:
     Args:
         folder: of the run.
         inputs: CSV, NPY, NPZ or IDX, gzip or not; shaped as the training samples.
-        output: CSV, NPY or NPZ by its ending; None prints CSV. A classifier's rows are the class
-            and its probability, a regression's the value. NPZ has ``prediction`` and ``scores``.
+        output: CSV, NPY or NPZ by its ending; None prints CSV. A row is the class and its
+            probability, or the number. NPZ has ``scores`` too.
 
     Raises:
         ConfigError: not a run, no checkpoint, inputs that do not fit, an unknown ending.
-        CorruptData: the inputs or all checkpoints are damaged.
+        CorruptData: the inputs, or all checkpoints, are damaged.
     """
-    ctx, job, applied = _open(folder)
+    if output is not None and output.suffix not in (".csv", ".npy", ".npz"):
+        raise ConfigError(f"cannot tell the format of {output}; end it in .csv, .npy or .npz.")
+    ctx, job, trainer, description = _open(folder)
     with ctx.together():
-        if output is not None and output.suffix not in (".csv", ".npy", ".npz"):
-            raise ConfigError(f"cannot tell the format of {output}; end it in .csv, .npy or .npz.")
         samples = data.inputs_from_file(
-            inputs, applied.description, target=job.data.target or None
+            inputs, description, target=job.data.target, dtype=job.job.dtype
         )
     mine = data.shard(np.arange(len(samples)), 0, len(samples), ctx.rank, ctx.size)
-    scores = _collect(ctx, applied.trainer.predict(samples[mine]), len(samples))
-    if ctx.is_root:
-        columns = _columns(scores, applied.trainer.loss.measure_name)
-        _write(columns, scores, output)
+    scores = _collect(ctx, trainer.predict(samples[mine]), len(samples))
+    trainer.close()
+    with ctx.together():
+        if ctx.is_root:
+            _write(_columns(scores, trainer.loss.measure_name), scores, output)
 
 
-def _open(folder: Path) -> tuple[Context, Job, Applied]:
-    ctx = context.init(ClusterSection())
+def _open(folder: Path) -> tuple[Context, Job, Trainer, data.Description]:
+    """The trainer of a run with the parameters of its newest whole checkpoint. Collective."""
+    ctx = context.init()
     with ctx.together():
         run = RunFolder.open(folder)
         job = load_job(run.job_file).job
         limit_blas_threads(ctx, job.job.blas_threads)
+        # the folder may have been moved since
+        place = run.checkpoints if run.checkpoints.is_dir() else job.checkpoint_dir
         damaged: list[str] = []
-        found = checkpoint.newest(_checkpoints(run, job), damaged.append)
-        if ctx.is_root:
-            for line in damaged:
-                print(line)
+        found = checkpoint.newest(place, damaged.append)
         if found is None and damaged:
-            raise CorruptData(f"all checkpoints of {folder} are damaged; train it again.")
+            raise CorruptData(f"every checkpoint in {place} is damaged: {damaged[0]}.")
         if found is None:
             raise ConfigError(
-                f"{folder} has no checkpoint yet; go on with: mpimlsys train {run.job_file} --resume"
+                f"{folder} has no checkpoint yet. Go on with: mpimlsys train {run.job_file} "
+                "--resume"
             )
-    return ctx, job, build_for_checkpoint(ctx, job, found)
+        description = data.Description.from_tensors(found.tensors)
+    trainer = make_trainer(ctx, job, description, total_steps=1)
+    with ctx.together():
+        for line in damaged if ctx.is_root else []:
+            print(line)
+        trainer.load_state_dict(found.tensors)
+    return ctx, job, trainer, description
 
 
-def _checkpoints(run: RunFolder, job: Job) -> Path:
-    """The run's checkpoints, also after its folder was moved."""
-    return run.checkpoints if run.checkpoints.is_dir() else job.checkpoint_dir
+def _labelled(job: Job, description: data.Description, source: str | None) -> Dataset:
+    common: dict[str, Any] = {
+        "classes": wants_classes(job),
+        "target": job.data.target,
+        "dtype": job.job.dtype,
+        "sequence_length": job.data.sequence_length,
+    }
+    if source is not None:
+        return data.labelled(source, description, **common)
+    splits = data.load(
+        job.data.source,
+        test_fraction=job.data.test_fraction,
+        seed=job.job.seed,
+        max_bytes=job.data.max_bytes,
+        **common,
+    )
+    if splits.test is None:
+        raise ConfigError(
+            "this run has no test set (data.test_fraction = 0); name data: --data FILE"
+        )
+    if isinstance(splits.test, data.ArrayDataset):
+        return data.rescaled(splits.test, description, job.job.dtype)
+    return splits.test
 
 
 def _collect(ctx: Context, part: Array, count: int) -> Array:
-    """All ranks' outputs in the order of the samples."""
-    most = -(-count // ctx.size)
-    padded = np.zeros((most, *part.shape[1:]), part.dtype)
+    """All ranks' outputs in the order of the samples. Collective."""
+    padded = np.zeros((-(-count // ctx.size), *part.shape[1:]), part.dtype)
     padded[: len(part)] = part
     parts = ctx.gather(padded)
-    sizes = [
-        len(data.shard(np.arange(count), 0, count, rank, ctx.size)) for rank in range(ctx.size)
-    ]
+    order = np.arange(count)
+    sizes = [len(data.shard(order, 0, count, rank, ctx.size)) for rank in range(ctx.size)]
     return np.concatenate([parts[rank, :size] for rank, size in enumerate(sizes)])
 
 
 def _columns(scores: Array, measure: str) -> dict[str, Array]:
     if measure != "accuracy":
-        return {"prediction": scores.reshape(len(scores), -1).squeeze(axis=-1)}
+        rows = scores.reshape(len(scores), -1)
+        if rows.shape[1] == 1:
+            return {"prediction": rows[:, 0]}
+        return {f"prediction_{index}": column for index, column in enumerate(rows.T)}
+    wide = scores.astype(np.float64)
     if scores.shape[-1] == 1:
-        probability = 1 / (1 + np.exp(-scores.astype(np.float64)[..., 0]))
+        probability = (np.tanh(wide[..., 0] / 2) + 1) / 2
         return {"prediction": (probability > 0.5).astype(np.int64), "probability": probability}
-    shifted = np.exp(scores.astype(np.float64) - scores.max(axis=-1, keepdims=True))
-    probabilities = shifted / shifted.sum(axis=-1, keepdims=True)
-    return {
-        "prediction": scores.argmax(axis=-1),
-        "probability": probabilities.max(axis=-1),
-    }
+    shares = np.exp(wide - wide.max(axis=-1, keepdims=True))
+    shares /= shares.sum(axis=-1, keepdims=True)
+    if scores.ndim == 3:  # a text: what follows its last character
+        scores, shares = scores[:, -1], shares[:, -1]
+    return {"prediction": scores.argmax(axis=-1), "probability": shares.max(axis=-1)}
 
 
 def _write(columns: dict[str, Array], scores: Array, output: Path | None) -> None:
+    if output is None:
+        print(_csv(columns), end="", flush=True)
+        return
     try:
-        if output is None or output.suffix == ".csv":
-            text = _csv(columns)
-            if output is None:
-                print(text, end="")
-            else:
-                output.write_text(text)
-        elif output.suffix == ".npy":
-            np.save(output, columns["prediction"])
+        if output.suffix == ".csv":
+            output.write_text(_csv(columns))
+        elif output.suffix == ".npz":
+            arrays: dict[str, Any] = {"scores": scores, **columns}
+            np.savez(output, **arrays)
         else:
-            np.savez(output, scores=scores, **columns)
+            table = list(columns.values())
+            np.save(output, table[0] if "prediction" in columns else np.stack(table, axis=1))
     except OSError as error:
-        raise ConfigError(f"cannot write {output}: {error.strerror}.") from error
-    if output is not None:
-        print(f"{len(scores):,} predictions in {output}")
+        raise cannot_write(output, error, "--output") from error
+    print(f"{len(scores):,} predictions in {output}", flush=True)
 
 
 def _csv(columns: dict[str, Array]) -> str:
     def shown(value: Any) -> str:
-        return str(int(value)) if isinstance(value, np.integer) else f"{float(value):.6g}"
+        return str(value) if isinstance(value, np.integer) else f"{value:.6g}"
 
     rows = zip(*columns.values(), strict=True)
-    lines = [",".join(columns), *(",".join(shown(value) for value in row) for row in rows)]
+    lines = [",".join(columns), *(",".join(map(shown, row)) for row in rows)]
     return "\n".join(lines) + "\n"

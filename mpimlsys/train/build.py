@@ -1,23 +1,25 @@
-"""From a job to the things that train: data, model, trainer."""
+"""From a job to the things that train: data, model, optimiser, trainer."""
 
 from __future__ import annotations
 
 import importlib
-import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mpimlsys import __version__, data, exchange, nn, optim
+from mpimlsys import data, exchange, nn, optim
 from mpimlsys.context import Context
-from mpimlsys.errors import ConfigError
-from mpimlsys.jobfile import Job
+from mpimlsys.errors import ConfigError, nearest
+from mpimlsys.jobfile import Job, OptimizerSection
 from mpimlsys.train.trainer import Trainer
 from mpimlsys.types import Dataset
+
+_MODEL_KEYS = ("dropout", "hidden", "activation", "layers", "embedding")
+_REGRESSION = "linear"  # the built-in model that predicts numbers
 
 
 @dataclass(frozen=True)
@@ -25,25 +27,25 @@ class Workbench:
     """What a run works with.
 
     Attributes:
-        job: the job.
         train, test: the data; ``test`` is None where there is none.
+        description: what the model must know of its data.
         trainer: model, optimiser and exchange.
-        description: what a model must know of its data, saved with every checkpoint.
+        total_steps: of the whole run.
     """
 
     job: Job
     train: Dataset
     test: Dataset | None
-    trainer: Trainer
     description: data.Description
+    trainer: Trainer
+    total_steps: int
 
     def manifest(self) -> dict[str, Any]:
         """What a checkpoint says about its run, beside the tensors."""
         job = self.job
+        per_epoch = data.steps_per_epoch(len(self.train), job.data.batch_size)
+        epoch, step_in_epoch = divmod(self.trainer.steps_done, per_epoch)
         return {
-            "mpimlsys": __version__,
-            "python": platform.python_version(),
-            "numpy": np.__version__,
             "seed": job.job.seed,
             "dtype": job.job.dtype,
             "batch_size": job.data.batch_size,
@@ -51,5 +53,151 @@ class Workbench:
             "samples": len(self.train),
             "model": job.model.name,
             "optimizer": job.optimizer.name,
-            "random": "Philox, keyed by (seed, rank), counted by step; order by (seed, epoch)",
+            "data_position": {"epoch": epoch, "step_in_epoch": step_in_epoch},
+            "random_state": {
+                "generator": "Philox",
+                "key": "(seed, rank)",
+                "counter": self.trainer.steps_done,
+            },
         }
+
+
+def build(ctx: Context, job: Job) -> Workbench:
+    """Load the data and make the trainer of a job. Collective over the world.
+
+    Raises:
+        ConfigError: unknown model, unusable data, options that do not apply; on all ranks.
+        CorruptData: a damaged data file; on all ranks.
+    """
+    with ctx.together():
+        splits = data.load(
+            job.data.source,
+            classes=wants_classes(job),
+            target=job.data.target,
+            test_fraction=job.data.test_fraction,
+            seed=job.job.seed,
+            dtype=job.job.dtype,
+            sequence_length=job.data.sequence_length,
+            max_bytes=job.data.max_bytes,
+        )
+        count = len(splits.train)
+        if count < ctx.size:
+            raise ConfigError(
+                f"{count} training samples cannot be shared by {ctx.size} ranks; start at most "
+                f"{count}."
+            )
+    if job.data.standardise:
+        splits = _standardised(ctx, splits, job.job.dtype)
+    total = job.job.epochs * data.steps_per_epoch(count, job.data.batch_size)
+    total = min(total, job.job.max_steps or total)
+    trainer = make_trainer(ctx, job, splits.description, total)
+    return Workbench(job, splits.train, splits.test, splits.description, trainer, total)
+
+
+def make_trainer(
+    ctx: Context, job: Job, description: data.Description, total_steps: int
+) -> Trainer:
+    """The trainer of a job, with initial parameters. Collective over the workers."""
+    with ctx.together():
+        model = _model(job, description)
+        optimizer = _optimizer(job.optimizer)
+        schedule = _schedule(job.optimizer, total_steps)
+    return Trainer(
+        model,
+        optimizer=optimizer,
+        exchange=exchange.AllReduce(timeout_s=job.exchange.timeout_s),
+        schedule=schedule,
+        clip_norm=job.optimizer.clip_norm,
+        accumulate=job.data.accumulate,
+        dtype=job.job.dtype,
+        seed=job.job.seed,
+        bucket_bytes=job.exchange.bucket_bytes,
+    )
+
+
+def wants_classes(job: Job) -> bool:
+    """Whether the targets are classes rather than numbers."""
+    if job.data.targets == "auto":
+        return job.model.name != _REGRESSION
+    return job.data.targets == "classes"
+
+
+def _model(job: Job, description: data.Description) -> nn.Module:
+    section = job.model
+    if ":" in section.name:
+        return _own_model(section.name, section.options)
+    if section.options:
+        raise ConfigError("model.options is for models of your own ('module:function').")
+    options = {
+        key: getattr(section, key) for key in _MODEL_KEYS if getattr(section, key) is not None
+    }
+    return nn.models.build(section.name, description.input_shape, description.outputs, options)
+
+
+def _own_model(name: str, options: dict[str, Any]) -> nn.Module:
+    module_name, _, function_name = name.partition(":")
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"model.name = {name!r}: {error}. Modules are looked for in {folder} and in the "
+            "installed packages."
+        ) from error
+    function: Callable[..., Any] | None = getattr(module, function_name, None)
+    if function is None:
+        raise ConfigError(
+            f"model.name = {name!r}: {module_name} has no {function_name!r}."
+            f"{nearest(function_name, [n for n in vars(module) if not n.startswith('_')])}"
+        )
+    try:
+        model = function(**options)
+    except TypeError as error:
+        raise ConfigError(
+            f"model.name = {name!r} with model.options = {options}: {error}."
+        ) from error
+    if not isinstance(model, nn.Module):
+        raise ConfigError(
+            f"model.name = {name!r} gave {type(model).__name__}; return an mpimlsys.nn.Module."
+        )
+    return model
+
+
+def _optimizer(section: OptimizerSection) -> Any:
+    options = {
+        key: getattr(section, key)
+        for key in ("momentum", "weight_decay")
+        if getattr(section, key) is not None
+    }
+    return optim.from_name(section.name, section.lr, **options)
+
+
+def _schedule(section: OptimizerSection, total_steps: int) -> optim.Schedule:
+    schedules: dict[str, Callable[[], optim.Schedule]] = {
+        "constant": optim.constant,
+        "step": lambda: optim.step(section.step_size, section.gamma),
+        "cosine": lambda: optim.cosine(max(1, total_steps - section.warmup_steps)),
+    }
+    return optim.warmup(section.warmup_steps, schedules[section.schedule]())
+
+
+def _standardised(ctx: Context, splits: data.Splits, dtype: str) -> data.Splits:
+    """Mean 0 and variance 1 over the training samples of all ranks. Collective."""
+    moments = None
+    with ctx.together():
+        if not isinstance(splits.train, data.ArrayDataset):
+            raise ConfigError("data.standardise applies to tables and images, not to text.")
+        share = data.shard(np.arange(len(splits.train)), 0, len(splits.train), ctx.rank, ctx.size)
+        moments = data.Moments.of(splits.train.inputs[share])
+    assert moments is not None
+    merged = data.Moments(0, np.zeros_like(moments.mean), np.zeros_like(moments.m2))
+    for part in ctx.gather(moments.as_array()):
+        merged = merged.merge(data.Moments.from_array(part))
+    description = splits.description.scaled(*merged.scaling())
+    return data.Splits(
+        data.rescaled(splits.train, description, dtype),
+        data.rescaled(splits.test, description, dtype) if splits.test is not None else None,
+        description,
+    )

@@ -5,13 +5,14 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 from time import monotonic, perf_counter
+from typing import Any
 
-from mpimlsys import __version__, context
+from mpimlsys import context
 from mpimlsys.context import Context
 from mpimlsys.data import steps_per_epoch
 from mpimlsys.errors import ConfigError, Diverged, Interrupted, MpimlsysError
 from mpimlsys.jobfile import Job, ResolvedJob
-from mpimlsys.train import checkpoint
+from mpimlsys.train import checkpoint, summary
 from mpimlsys.train.build import Workbench, build
 from mpimlsys.train.cadence import Cadence, parse_cadence
 from mpimlsys.train.recorder import Recorder
@@ -19,7 +20,7 @@ from mpimlsys.train.restore import restore
 from mpimlsys.train.runfolder import RunFolder
 from mpimlsys.train.signals import StopRequest
 from mpimlsys.train.threads import limit_blas_threads
-from mpimlsys.train.trainer import Evaluation, Intentions, StepReport, Trainer
+from mpimlsys.train.trainer import Evaluation, Intentions, StepReport
 
 
 def train(resolved: ResolvedJob, *, resume: bool = False) -> Evaluation:
@@ -30,7 +31,7 @@ def train(resolved: ResolvedJob, *, resume: bool = False) -> Evaluation:
         resume: go on from the newest whole checkpoint in the run's folder.
 
     Returns:
-        The final evaluation on the test set (on the training set where there is none).
+        The final evaluation on the test set, on the training set where there is none.
 
     Raises:
         ConfigError: anything about the job, its data or its folders that cannot be used.
@@ -38,25 +39,30 @@ def train(resolved: ResolvedJob, *, resume: bool = False) -> Evaluation:
         Interrupted: a signal asked to stop; a checkpoint was written.
     """
     job = resolved.job
+    cadence = parse_cadence(job.checkpoint.every)
     with StopRequest() as stop:
-        cadence = parse_cadence(job.checkpoint.every)
         ctx = context.init(job.cluster, timeout_s=job.exchange.timeout_s)
+        say = _say if ctx.is_root else _silent
         with ctx.together():
-            _only_workers(job)
+            _check_available(job)
         threads = limit_blas_threads(ctx, job.job.blas_threads)
         bench = build(ctx, job)
+        folder = None
         with ctx.together():
-            folder = _open_folder(ctx, resolved, resume)
+            if ctx.is_root:
+                folder = RunFolder.create(job.out, resume, say)
+                folder.write_job(resolved.to_toml())
         if resume:
-            restore(ctx, bench, job.checkpoint_dir, say=_speaker(ctx))
-        if ctx.is_root:
-            print(_banner(ctx, job, bench, threads), flush=True)
-        run = _Run(ctx, job, bench, folder, cadence, stop)
+            restore(ctx, bench, job.checkpoint_dir, say)
+        say(summary.banner(ctx, bench, threads))
+        run = _Run(ctx, bench, folder, cadence, stop)
         try:
             run.steps()
-            return run.finish()
+            evaluation = run.finish()
         finally:
             run.close()
+        say(summary.ending(ctx, job, evaluation, run.result))
+        return evaluation
 
 
 class _Run:
@@ -65,31 +71,27 @@ class _Run:
     def __init__(
         self,
         ctx: Context,
-        job: Job,
         bench: Workbench,
         folder: RunFolder | None,
         cadence: Cadence,
         stop: StopRequest,
     ) -> None:
-        self.ctx, self.job, self.bench, self.folder = ctx, job, bench, folder
-        self.trainer: Trainer = bench.trainer
-        self.cadence, self.stop = cadence, stop
-        self.saved_step = self.trainer.steps_done
-        self.saved_at = monotonic()
-        self.samples = 0
-        self.training_s = 0.0
-        self.last_loss = float("nan")
-        self.failure: MpimlsysError | None = None
-        self.recorder: Recorder | None = None
+        self._ctx, self._bench, self._job, self._trainer = ctx, bench, bench.job, bench.trainer
+        self._cadence, self._stop = cadence, stop
+        self._saved_step, self._saved_at = bench.trainer.steps_done, monotonic()
+        self._samples, self._training_s, self._loss = 0, 0.0, float("nan")
+        self._evaluation: Evaluation | None = None
+        self._recorder: Recorder | None = None
+        self.result: dict[str, Any] = {}
         with ctx.together():
             if folder is not None:
-                self.recorder = Recorder(folder, bench, self.trainer.steps_done)
+                self._recorder = Recorder(folder, bench)
 
     def steps(self) -> None:
         """Train to the end of the job."""
-        job = self.job
-        steps = self.trainer.steps(
-            self.bench.train,
+        job = self._job
+        steps = self._trainer.steps(
+            self._bench.train,
             epochs=job.job.epochs,
             batch_size=job.data.batch_size,
             max_steps=job.job.max_steps,
@@ -98,116 +100,108 @@ class _Run:
         started = perf_counter()
         try:
             for report in steps:
-                self.training_s += perf_counter() - started
+                self._training_s += perf_counter() - started
                 self._after(report)
                 started = perf_counter()
         except Diverged as error:
-            raise self._with_checkpoint(error) from error
+            saved = f"The last good checkpoint is {self._path()}."
+            raise Diverged(
+                f"{error} {saved if self._saved_step else 'No checkpoint yet.'}"
+            ) from error
 
     def finish(self) -> Evaluation:
-        """Save, evaluate, and write the result and the curves."""
-        if self.saved_step != self.trainer.steps_done or self.trainer.steps_done == 0:
+        """Save, evaluate, write the result and the curves. Collective."""
+        trainer, bench = self._trainer, self._bench
+        if self._saved_step != trainer.steps_done or not trainer.steps_done:
             self._save()
-        bench = self.bench
-        evaluation = self.trainer.evaluate(bench.test if bench.test is not None else bench.train)
-        with self.ctx.together():
-            if self.recorder is not None:
-                self.recorder.finish(
-                    evaluation,
-                    result={
-                        "steps": self.trainer.steps_done,
-                        "samples_per_s": self.samples / self.training_s if self.training_s else 0.0,
-                        "training_s": self.training_s,
-                        "world_size": self.ctx.size,
-                        "train_loss": self.last_loss,
-                        "parameters": int(self.trainer.space.parameters.size),
-                        "checkpoint": str(self._checkpoint_path(self.trainer.steps_done)),
-                    },
-                )
+        part = "train" if bench.test is None else "test"
+        evaluation = self._evaluation or trainer.evaluate(bench.test or bench.train)
+        self.result = {
+            f"{part}_{evaluation.measure_name}": evaluation.measure,
+            f"{part}_loss": evaluation.loss,
+            "last_loss": self._loss,
+            "steps": trainer.steps_done,
+            "epochs": trainer.steps_done / self._per_epoch(),
+            "samples_per_s": self._samples / self._training_s if self._training_s else 0.0,
+            "training_s": self._training_s,
+            "world_size": self._ctx.size,
+            "parameters": int(trainer.space.parameters.size),
+            "checkpoint": str(self._path()),
+        }
+        with self._ctx.together():
+            if self._recorder is not None:
+                self._recorder.finish(self.result)
         return evaluation
 
     def close(self) -> None:
         """Stop what runs in the background."""
-        if self.recorder is not None:
-            self.recorder.close()
-        self.trainer.close()
+        if self._recorder is not None:
+            self._recorder.close()
+        self._trainer.close()
 
     def _intentions(self) -> Intentions:
-        if self.recorder is not None:
-            self.failure = self.failure or self.recorder.failure
-        checkpoint = False
-        if self.ctx.is_root:
-            step = self.trainer.steps_done + 1
-            per_epoch = steps_per_epoch(len(self.bench.train), self.job.data.batch_size)
-            epochs, rest = divmod(step, per_epoch)
-            checkpoint = self.cadence.due(
-                elapsed_s=monotonic() - self.saved_at,
-                steps_done=step,
+        checkpoint_due = False
+        failure: MpimlsysError | None = None
+        if self._recorder is not None:  # rank 0
+            failure = self._recorder.failure
+            epochs, rest = divmod(self._trainer.steps_done + 1, self._per_epoch())
+            checkpoint_due = self._cadence.due(
+                elapsed_s=monotonic() - self._saved_at,
+                steps_done=self._trainer.steps_done + 1,
                 epochs_done=0 if rest else epochs,
             )
-        return Intentions(self.stop.signal_number, checkpoint, self.failure)
+        return Intentions(self._stop.signal_number, checkpoint_due, failure)
 
     def _after(self, report: StepReport) -> None:
-        self.samples += report.samples
-        self.last_loss = report.loss
-        if self.recorder is not None:
-            self.recorder.step(report)
+        self._samples += report.samples
+        self._loss = report.loss
+        self._evaluation = None
+        if self._recorder is not None:
+            self._recorder.step(report)
         if report.checkpoint or report.stop_signal:
             self._save()
         if report.stop_signal:
-            raise self._interrupted(report.stop_signal)
-        if report.epoch_end and self.bench.test is not None:
-            evaluation = self.trainer.evaluate(self.bench.test)
-            if self.recorder is not None:
-                self.recorder.evaluation(report, evaluation)
+            raise Interrupted(
+                f"stopped by {signal.Signals(report.stop_signal).name} after step {report.step}; "
+                f"saved in {self._path()}. Go on with: mpimlsys train {self._job.out}/job.toml "
+                "--resume",
+                report.stop_signal,
+            )
+        if report.epoch_end and self._bench.test is not None:
+            self._evaluation = self._trainer.evaluate(self._bench.test)
+            if self._recorder is not None:
+                self._recorder.evaluation(report, self._evaluation)
 
     def _save(self) -> None:
-        trainer, job = self.trainer, self.job
-        with self.ctx.together():
-            if self.ctx.is_root:
+        trainer = self._trainer
+        with self._ctx.together():
+            if self._ctx.is_root:
                 checkpoint.save(
-                    job.checkpoint_dir,
+                    self._job.checkpoint_dir,
                     step=trainer.steps_done,
-                    tensors=trainer.state_dict() | self.bench.description.tensors(),
-                    manifest=self.bench.manifest(),
-                    keep=job.checkpoint.keep,
+                    tensors=trainer.state_dict() | self._bench.description.tensors(),
+                    manifest=self._bench.manifest(),
+                    keep=self._job.checkpoint.keep,
                 )
-        self.saved_step, self.saved_at = trainer.steps_done, monotonic()
+        self._saved_step, self._saved_at = trainer.steps_done, monotonic()
 
-    def _checkpoint_path(self, step: int) -> Path:
-        return checkpoint.path_of(self.job.checkpoint_dir, step)
+    def _path(self) -> Path:
+        return checkpoint.path_of(self._job.checkpoint_dir, self._saved_step)
 
-    def _interrupted(self, number: int) -> Interrupted:
-        assert number
-        return Interrupted(
-            f"stopped by {signal.Signals(number).name} after step {self.trainer.steps_done}; "
-            f"saved in {self._checkpoint_path(self.trainer.steps_done)}. Go on with: "
-            f"mpimlsys train {self.job.out / 'job.toml'} --resume",
-            number,
-        )
-
-    def _with_checkpoint(self, error: Diverged) -> Diverged:
-        if not self.saved_step:
-            return Diverged(f"{error} No checkpoint had been written.")
-        return Diverged(
-            f"{error} The last good checkpoint is {self._checkpoint_path(self.saved_step)}."
-        )
+    def _per_epoch(self) -> int:
+        return steps_per_epoch(len(self._bench.train), self._job.data.batch_size)
 
 
-def _only_workers(job: Job) -> None:
+def _check_available(job: Job) -> None:
     if job.cluster.servers or job.cluster.server_ranks:
         raise ConfigError(
             "cluster.servers: training with parameter servers is not available yet; set it to 0."
         )
 
 
-def _open_folder(ctx: Context, resolved: ResolvedJob, resume: bool) -> RunFolder | None:
-    if not ctx.is_root:
-        return None
-    folder = RunFolder.create(resolved.job.out, resume=resume, say=_speaker(ctx))
-    folder.write_job(resolved.to_toml())
-    return folder
+def _say(text: str) -> None:
+    print(text, flush=True)
 
 
-def _speaker(ctx: Context):  # type: ignore[no-untyped-def]
-    return print
+def _silent(text: str) -> None:
+    """Ranks other than 0 say nothing."""

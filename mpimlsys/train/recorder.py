@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mpimlsys.errors import ConfigError, MpimlsysError
+from mpimlsys.errors import MpimlsysError
 from mpimlsys.train.build import Workbench
 from mpimlsys.train.curves import draw
 from mpimlsys.train.events import EventWriter
 from mpimlsys.train.metrics import MetricsWriter, read_metrics
 from mpimlsys.train.progress import Progress
 from mpimlsys.train.runfolder import RunFolder
+from mpimlsys.train.summary import describe
 from mpimlsys.train.trainer import Evaluation, StepReport
 
 _PARTS = ("data_s", "forward_s", "backward_s", "exchange_s", "optimizer_s")
@@ -25,23 +26,20 @@ class Recorder:
 
     Args:
         folder: the run's folder.
-        bench: what the run works with.
-        steps_done: where the run goes on; later records of an earlier attempt are dropped.
-        total_steps: of the whole run.
+        bench: what the run works with; records of steps that its trainer has still to do, left by
+            an earlier attempt, are dropped.
     """
 
-    def __init__(
-        self, folder: RunFolder, bench: Workbench, steps_done: int, total_steps: int
-    ) -> None:
+    def __init__(self, folder: RunFolder, bench: Workbench) -> None:
         self.folder = folder
         self.failure: MpimlsysError | None = None
-        job = bench.job
+        job, steps_done = bench.job, bench.trainer.steps_done
         self._title = job.job.name
         self._metrics = MetricsWriter(folder.metrics, resume_step=steps_done or None)
         self._events = EventWriter(folder.events, first_step=steps_done)
-        self._progress = Progress(unit=bench.unit)
+        self._progress = Progress(bench.description.unit)
         self._progress.start(
-            total_steps=total_steps, first_step=steps_done, epochs=job.job.epochs
+            total_steps=bench.total_steps, first_step=steps_done, epochs=job.job.epochs
         )
 
     def step(self, report: StepReport) -> None:
@@ -56,22 +54,27 @@ class Recorder:
             "time_s": report.time_s,
             **{part: getattr(report, part) for part in _PARTS},
         }
-        self._write(record)
-        self._events.step(report.step, report.loss, report.lr, report.samples / report.time_s)
+        try:
+            self._metrics.write(record)
+            self._events.step(report.step, report.loss, report.lr, report.samples / report.time_s)
+        except MpimlsysError as error:
+            self.failure = error
 
     def evaluation(self, report: StepReport, evaluation: Evaluation) -> None:
         """Record the measure on the test set at the end of an epoch."""
         name = f"test_{evaluation.measure_name}"
-        self._write(
-            {
-                "event": "evaluation",
-                "step": report.step,
-                "epoch": report.epoch,
-                "test_loss": evaluation.loss,
-                name: evaluation.measure,
-            }
-        )
-        self._events.scalar(name, evaluation.measure, report.step)
+        record = {
+            "event": "evaluation",
+            "step": report.step,
+            "epoch": report.epoch,
+            "test_loss": evaluation.loss,
+            name: evaluation.measure,
+        }
+        try:
+            self._metrics.write(record)
+            self._events.scalar(name, evaluation.measure, report.step)
+        except MpimlsysError as error:
+            self.failure = error
         self._progress.note(f"epoch {report.epoch + 1}: {describe(evaluation, 'test')}")
 
     def finish(self, result: Mapping[str, Any]) -> None:
@@ -85,19 +88,3 @@ class Recorder:
         self._progress.close()
         self._metrics.close()
         self._events.close()
-
-    def _write(self, record: dict[str, Any]) -> None:
-        try:
-            self._metrics.write(record)
-        except OSError as error:
-            self.failure = ConfigError(
-                f"cannot write {self.folder.metrics}: {error.strerror}. Make room or set job.out "
-                "to another disk, then go on with --resume."
-            )
-
-
-def describe(evaluation: Evaluation, part: str) -> str:
-    """``"test accuracy 98.20 %"`` or ``"train mse 21.9"``."""
-    if evaluation.measure_name == "accuracy":
-        return f"{part} accuracy {evaluation.measure:.2%}".replace("%", " %")
-    return f"{part} {evaluation.measure_name} {evaluation.measure:.4g}"

@@ -19,9 +19,7 @@ from mpimlsys.types import State
 _FIXED = ("seed", "dtype", "batch_size", "accumulate", "samples", "model", "optimizer")
 
 
-def restore(
-    ctx: Context, bench: Workbench, folder: Path, say: Callable[[str], None]
-) -> int:
+def restore(ctx: Context, bench: Workbench, folder: Path, say: Callable[[str], None]) -> int:
     """Load the newest whole checkpoint of ``folder`` into the trainer. Collective.
 
     Args:

@@ -124,7 +124,7 @@ class Trainer:
     ) -> None:
         self.context: Context = context.init()
         self.model = model
-        self.loss = loss if loss is not None else getattr(model, "loss", None)
+        self.loss: Any = loss if loss is not None else model.loss
         if self.loss is None:
             raise ConfigError(
                 "the trainer needs a loss: pass loss=mls.nn.CrossEntropyLoss() or set model.loss."

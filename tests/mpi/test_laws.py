@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -114,7 +113,7 @@ def test_a_killed_run_ends_with_the_bits_of_an_unbroken_one(digits, mpirun, laun
                 break
             time.sleep(0.02)
         time.sleep(moment.uniform(0, 0.4))
-        os.killpg(child.pid, signal.SIGKILL)
+        child.kill_all()
         child.communicate(timeout=30)
     done = mpirun(2, ["-m", "mpimlsys", "train", *job, "--set", f"job.out={broken}", "--resume"])
     assert done.returncode == 0, done.stderr

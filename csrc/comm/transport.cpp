@@ -1,0 +1,89 @@
+#include "comm/transport.hpp"
+
+#include <utility>
+
+namespace mls {
+namespace {
+
+constexpr auto kWatchEvery = std::chrono::milliseconds(50);
+
+}  // namespace
+
+void Transport::cancel(Request& request) noexcept {
+  if (request.kind == Request::Kind::none) return;
+  broken_ = true;
+  if (!take_back(request)) unsettled_ = true;
+  request.kind = Request::Kind::none;
+}
+
+std::uint32_t Transport::begin(std::function<void()> watch) {
+  if (busy_.exchange(true, std::memory_order_acquire)) {
+    throw Failure(FailureKind::config, "this transport is in use on another thread");
+  }
+  if (broken_) {
+    busy_.store(false, std::memory_order_release);
+    if (failure_) throw failure_->during("this transport is broken since");
+    throw Failure(FailureKind::timeout, "this transport is broken since an interruption");
+  }
+  watch_ = std::move(watch);
+  next_watch_ = Clock::now() + kWatchEvery;
+  return ++sequence_;
+}
+
+void Transport::end(const std::optional<Failure>& failure) noexcept {
+  if (broken_ && failure) failure_ = failure;
+  watch_ = nullptr;
+  at_step(0, 0);
+  peer_.store(-1, std::memory_order_relaxed);
+  busy_.store(false, std::memory_order_release);
+}
+
+void Transport::at_step(std::size_t step, std::size_t steps) {
+  step_.store(step, std::memory_order_relaxed);
+  steps_.store(steps, std::memory_order_relaxed);
+}
+
+std::string Transport::progress() const {
+  std::string text;
+  const std::size_t steps = steps_.load(std::memory_order_relaxed);
+  if (steps > 0) {
+    const std::size_t step = step_.load(std::memory_order_relaxed);
+    text += ", step " + std::to_string(step) + " of " + std::to_string(steps);
+  }
+  const int peer = peer_.load(std::memory_order_relaxed);
+  if (peer >= 0) text += ", waiting for rank " + std::to_string(peer);
+  return text;
+}
+
+void Transport::keep_waiting(const Request& request, Deadline deadline) {
+  peer_.store(request.peer, std::memory_order_relaxed);
+  const Clock::time_point now = Clock::now();
+  if (abandoned_.load(std::memory_order_relaxed)) {
+    fail(FailureKind::timeout, request, "given up, as the program ends");
+  }
+  if (now >= deadline) fail(FailureKind::timeout, request, "no answer");
+  if (watch_ && now >= next_watch_) {
+    next_watch_ = now + kWatchEvery;
+    watch_();
+  }
+}
+
+void Transport::check_length(const Request& request, std::size_t arrived) {
+  if (arrived != request.bytes.size()) {
+    fail(FailureKind::config, request,
+         std::to_string(arrived) + " bytes came where " + std::to_string(request.bytes.size()) +
+             " were expected; the ranks called different operations");
+  }
+}
+
+void Transport::fail(FailureKind kind, const Request& request, const std::string& why) {
+  broken_ = true;
+  const bool sends = request.kind == Request::Kind::send;
+  std::vector<int> ranks;
+  if (kind != FailureKind::config) ranks.push_back(request.peer);
+  throw Failure(
+      kind, (sends ? "send to rank " : "receive from rank ") + std::to_string(request.peer) + ": " + why,
+      std::move(ranks));
+}
+
+}  // namespace mls

@@ -1,0 +1,142 @@
+"""What the doctor looks at. Every field is a plain value, so that ``--json`` prints it as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Software:
+    """Versions; empty strings for packages that are not installed.
+
+    Attributes:
+        blas: one text per BLAS or OpenMP library that NumPy loaded.
+        mpi_wheels: the MPI libraries that were installed by pip into this environment.
+    """
+
+    mpimlsys: str
+    python: str
+    executable: str
+    numpy: str
+    numba: str
+    mpi4py: str
+    blas: tuple[str, ...] = ()
+    mpi_wheels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Machine:
+    """This node, as this process may use it.
+
+    Attributes:
+        cores: logical cores that this process may use (affinity mask).
+        quota_cores: cores that the control group grants, None without a limit.
+        blas_threads: the user's own choice of BLAS threads, None without one.
+        shm_free_bytes: free space of ``/dev/shm``, None when it cannot be written.
+        disk_free_bytes: free space of the current folder, None when it cannot be written.
+        gpus: one text per GPU; ``gpu_error`` says why they could not be counted.
+    """
+
+    host: str
+    cores: int
+    quota_cores: float | None
+    blas_threads: int | None
+    shm_free_bytes: int | None
+    folder: str
+    disk_free_bytes: int | None
+    root: bool
+    container: bool
+    gpus: tuple[str, ...] = ()
+    gpu_error: str = ""
+
+
+@dataclass(frozen=True)
+class Start:
+    """How ranks are started here.
+
+    Attributes:
+        inside: the launcher this process was started by: ``mpirun``, ``hydra``, ``srun``, ``none``.
+        size_hint: how many ranks that launcher says there are.
+        launcher: the launcher that ``mpimlsys launch`` would use, empty when there is none.
+        launcher_error: why there is none.
+        slurm_commands: those on PATH.
+    """
+
+    inside: str
+    size_hint: int | None
+    launcher: str
+    launcher_error: str
+    slurm_commands: tuple[str, ...] = ()
+    slurm_job_id: str | None = None
+    slurm_nodes: int | None = None
+    slurm_tasks: int | None = None
+
+
+@dataclass(frozen=True)
+class Mpi:
+    """The MPI library, seen from one rank after MPI has started.
+
+    Attributes:
+        library: first line of its own description.
+        path: the file that is loaded, empty when unknown.
+        standard: of the MPI standard, such as ``"3.1"``.
+        thread_level: ``SINGLE``, ``FUNNELED``, ``SERIALIZED`` or ``MULTIPLE``.
+        flavour: the flavour of the extension that this library needs.
+        built: the flavours that exist.
+        extension: the MPI that the extension was compiled with, and the compiler.
+        extension_error: why the extension cannot be used; empty when it can.
+        cuda_aware: whether device memory may be passed to MPI; None when it does not say.
+    """
+
+    vendor: str
+    version: str
+    standard: str
+    library: str
+    path: str
+    thread_level: str
+    flavour: str
+    built: tuple[str, ...]
+    extension: str
+    extension_error: str
+    cuda_aware: bool | None
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """What the ranks found together.
+
+    Attributes:
+        size: number of ranks.
+        per_node: ranks on the node of rank 0.
+        node_cores: logical cores that those ranks may use together.
+        hosts: the host of every rank.
+        differences: what is not equal on all ranks: thing -> value -> ranks.
+        latency_us: median one-way time of 8 bytes between ranks 0 and 1, in microseconds.
+        bandwidth_mb_s: one way, of ``large_bytes``, in 1e6 bytes per second.
+        transport: evidence of how the messages went, empty when there is none.
+        message_error: why no message was timed.
+    """
+
+    size: int
+    per_node: int
+    node_cores: int
+    hosts: tuple[str, ...]
+    differences: Mapping[str, Mapping[str, tuple[int, ...]]] = field(default_factory=dict)
+    latency_us: float | None = None
+    bandwidth_mb_s: float | None = None
+    large_bytes: int = 0
+    transport: str = ""
+    message_error: str = ""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All of it; ``mpi`` is None when MPI cannot be used, for the reason ``mpi_error``."""
+
+    software: Software
+    machine: Machine
+    start: Start
+    mpi: Mpi | None
+    mpi_error: str
+    ranks: Ranks

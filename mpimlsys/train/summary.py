@@ -1,0 +1,63 @@
+"""What a run says at its beginning and at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mpimlsys import __version__
+from mpimlsys.context import Context
+from mpimlsys.jobfile import Job
+from mpimlsys.train.build import Workbench
+from mpimlsys.train.trainer import Evaluation
+
+
+def banner(ctx: Context, bench: Workbench, threads: int) -> str:
+    """Ranks, threads, model, data and folder, in a few lines."""
+    job = bench.job
+    nodes = f"{ctx.node_count} node{'s' * (ctx.node_count > 1)}"
+    ranks = f"{ctx.size} rank{'s' * (ctx.size > 1)} on {nodes}"
+    blas = f"{threads} BLAS thread{'s' * (threads > 1)} per rank"
+    test = f", {len(bench.test):,} for the test" if bench.test is not None else ""
+    batch = job.data.batch_size or len(bench.train)
+    return "\n".join(
+        [
+            f"mpimlsys {__version__}: {job.job.name}, {ranks}, {blas}",
+            f"  model  {job.model.name}, {bench.trainer.space.parameters.size:,} parameters, "
+            f"{job.job.dtype}",
+            f"  data   {job.data.source}, {len(bench.train):,} {bench.description.unit}{test}; "
+            f"{batch:,} per step",
+            f"  run    {job.out}",
+        ]
+    )
+
+
+def ending(ctx: Context, job: Job, evaluation: Evaluation, result: Mapping[str, Any]) -> str:
+    """The result, where it is, and what to try next."""
+    part = "test" if f"test_{evaluation.measure_name}" in result else "train"
+    shape = "s" if ctx.size > 1 else ""
+    ranks = f"{ctx.size} rank{shape}"
+    return "\n".join(
+        [
+            "",
+            f"{describe(evaluation, part)} after {result['steps']:,} steps; "
+            f"{result['samples_per_s']:,.0f} samples/s on {ranks}",
+            f"  checkpoint  {result['checkpoint']}",
+            f"  curves      {job.out / 'curves.png'}",
+            f"  metrics     {job.out / 'metrics.jsonl'}, {job.out / 'result.json'}",
+            "",
+            "What to try next",
+            f"  mpimlsys evaluate {job.out}",
+            f"  mpimlsys predict {job.out} --input FILE --output answers.csv",
+            f"  mpimlsys launch -n {ctx.size} {job.out}/job.toml --set job.out={job.out}-2 "
+            f"--set optimizer.lr={job.optimizer.lr / 2:g}",
+            f"  tensorboard --logdir {job.out}",
+        ]
+    )
+
+
+def describe(evaluation: Evaluation, part: str) -> str:
+    """``"test accuracy 98.20 %"`` or ``"train mse 21.9"``."""
+    if evaluation.measure_name == "accuracy":
+        return f"{part} accuracy {100 * evaluation.measure:.2f} %"
+    return f"{part} {evaluation.measure_name} {evaluation.measure:.4g}"

@@ -1,0 +1,82 @@
+"""The launchers' command lines, compared whole with recorded ones."""
+
+from pathlib import Path
+
+import pytest
+
+from mpimlsys.errors import ConfigError
+from mpimlsys.launch.command import Command, build
+from mpimlsys.launch.find import Launcher
+
+PROGRAM = ["/env/bin/python", "-m", "mpimlsys", "train", "my job.toml"]
+OPENMPI = Launcher(Path("/env/bin/mpirun"), "Open MPI", "5.0.11")
+MPICH = Launcher(Path("/env/bin/mpiexec"), "MPICH", "5.0.2")
+INTEL = Launcher(Path("/opt/intel/bin/mpiexec"), "Intel MPI", "2021.18")
+TUNED = "OMPI_MCA_btl='^ofi' OMPI_MCA_osc='^ucx'"
+TRAIN = "/env/bin/python -m mpimlsys train 'my job.toml'"
+HOSTS = Path("hosts.txt")
+
+
+def shown(launcher, ranks, *, cores=8, hosts=None, root=False, environment=()):
+    return str(
+        build(
+            launcher,
+            PROGRAM,
+            ranks=ranks,
+            cores=cores,
+            hosts=hosts,
+            root=root,
+            environment=dict(environment),
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        (lambda: shown(OPENMPI, 8), f"{TUNED} /env/bin/mpirun -n 8 {TRAIN}"),
+        (lambda: shown(OPENMPI, 5), f"{TUNED} /env/bin/mpirun -n 5 {TRAIN}"),
+        (lambda: shown(OPENMPI, 9), f"{TUNED} /env/bin/mpirun -n 9 --oversubscribe {TRAIN}"),
+        (lambda: shown(OPENMPI, 3), f"{TUNED} /env/bin/mpirun -n 3 --map-by slot:PE=2 {TRAIN}"),
+        (lambda: shown(OPENMPI, 1), f"{TUNED} /env/bin/mpirun -n 1 --map-by slot:PE=8 {TRAIN}"),
+        (
+            lambda: shown(OPENMPI, 1, cores=0),
+            f"{TUNED} /env/bin/mpirun -n 1 --oversubscribe {TRAIN}",
+        ),
+        (
+            lambda: shown(OPENMPI, 32, hosts=HOSTS),
+            f"{TUNED} /env/bin/mpirun -n 32 --hostfile hosts.txt -x MPIMLSYS_OUTCOME {TRAIN}",
+        ),
+        (
+            lambda: shown(OPENMPI, 8, root=True),
+            f"{TUNED} OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 "
+            f"/env/bin/mpirun -n 8 {TRAIN}",
+        ),
+        (
+            lambda: shown(OPENMPI, 8, environment={"OMPI_MCA_btl": "tcp,self"}),
+            f"OMPI_MCA_osc='^ucx' /env/bin/mpirun -n 8 {TRAIN}",
+        ),
+        (lambda: shown(MPICH, 4), f"/env/bin/mpiexec -n 4 {TRAIN}"),
+        (lambda: shown(MPICH, 99, root=True), f"/env/bin/mpiexec -n 99 {TRAIN}"),
+        (lambda: shown(MPICH, 4, hosts=HOSTS), f"/env/bin/mpiexec -n 4 -f hosts.txt {TRAIN}"),
+        (lambda: shown(INTEL, 2), f"/opt/intel/bin/mpiexec -n 2 {TRAIN}"),
+    ],
+)
+def test_recorded_commands(call, expected):
+    assert call() == expected
+
+
+def test_what_is_shown_is_what_is_run():
+    built = build(
+        OPENMPI, PROGRAM, ranks=8, cores=8, hosts=None, root=False, environment={"PATH": "/bin"}
+    )
+    assert built == Command(
+        ("/env/bin/mpirun", "-n", "8", *PROGRAM),
+        {"OMPI_MCA_btl": "^ofi", "OMPI_MCA_osc": "^ucx"},
+    )
+
+
+@pytest.mark.parametrize("ranks", [0, -2])
+def test_a_job_has_at_least_one_rank(ranks):
+    with pytest.raises(ConfigError, match=f"-n {ranks}: start at least 1 rank"):
+        shown(MPICH, ranks)
