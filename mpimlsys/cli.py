@@ -51,8 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception:  # noqa: BLE001 a bug: tell it, and end the other ranks, which would wait
         traceback.print_exc()
         _leave(1)
-    _write_outcome(status)
-    return status
+    current = _context()
+    if current is None:
+        return status
+    if current.is_root:
+        _write_outcome(status)
+    # a launcher comments on every status but 0; ``mpimlsys launch`` takes the report instead
+    return 0 if config.environment().outcome_file is not None else status
 
 
 def _report(error: MpimlsysError) -> None:
@@ -63,31 +68,35 @@ def _report(error: MpimlsysError) -> None:
         where = "" if shared else f" (rank {rank} of {size})"
         print(f"mpimlsys: error{where}: {error}", file=sys.stderr, flush=True)
     if not shared:
-        _write_outcome(error.exit_status)
         _leave(error.exit_status)
 
 
 def _place() -> tuple[int, int]:
     """Rank and size; before MPI has started every rank meets the same errors, so the size is 1."""
-    context = sys.modules.get("mpimlsys.context")
-    current = context.current() if context else None
+    current = _context()
     if current is None:
         return config.environment().rank_hint or 0, 1
     return current.rank, current.size
 
 
+def _context() -> Any:
+    """The context of this process if a command has made one."""
+    module = sys.modules.get("mpimlsys.context")
+    return module.current() if module else None
+
+
 def _leave(status: int) -> None:
-    context = sys.modules.get("mpimlsys.context")
-    current = context.current() if context else None
+    """End all ranks, for what only this one knows of; returns when there are no others."""
+    current = _context()
     if current is not None and current.size > 1:
+        _write_outcome(status)
         current.abort(status)
 
 
 def _write_outcome(status: int) -> None:
     """Leave the job's exit status where ``mpimlsys launch`` looks for it."""
     outcome = config.environment().outcome_file
-    rank, _ = _place()
-    if outcome is not None and rank == 0:
+    if outcome is not None:
         outcome.write_text(json.dumps({"status": status}))
 
 

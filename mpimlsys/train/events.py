@@ -10,7 +10,6 @@ and ``SessionLog`` (``tensorflow/core/util/event.proto``, ``framework/summary.pr
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import socket
@@ -19,6 +18,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from mpimlsys.train.appended import AppendedFile
 from mpimlsys.train.durable import cannot_write
 
 _FLUSH_S = 2.0
@@ -42,18 +42,16 @@ class EventWriter:
         self, folder: Path, first_step: int = 0, *, clock: Callable[[], float] = time.time
     ) -> None:
         self._clock = clock
-        self._flushed_at = now = clock()
-        name = f"events.out.tfevents.{now:.6f}.{socket.gethostname()}.{os.getpid()}"
-        self._path = folder / name
+        path = folder / (f"events.out.tfevents.{clock():.6f}.{socket.gethostname()}.{os.getpid()}")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._file = self._path.open("xb")
         except OSError as error:
-            raise cannot_write(self._path, error, "job.out") from error
+            raise cannot_write(path, error, "job.out") from error
+        self._file = AppendedFile(path, flush_s=_FLUSH_S, clock=clock)
         self._write(0, _bytes(3, b"brain.Event:2"))
         if first_step:
             self._write(first_step + 1, _bytes(7, _number(1, _SESSION_START)))
-        self._flush()
+        self._file.flush()
 
     def step(self, step: int, loss: float, lr: float, samples_per_s: float) -> None:
         """Write what every step has."""
@@ -65,9 +63,6 @@ class EventWriter:
 
     def close(self) -> None:
         """Flush and close; closing again does nothing."""
-        if self._file.closed:
-            return
-        self._flush()
         self._file.close()
 
     def _scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -76,27 +71,10 @@ class EventWriter:
             for tag, value in values.items()
         )
         self._write(step, _bytes(5, summary))
-        if self._clock() - self._flushed_at >= _FLUSH_S:
-            self._flush()
 
     def _write(self, step: int, what: bytes) -> None:
         event = b"\x09" + struct.pack("<d", self._clock()) + _number(2, step) + what
-        try:
-            self._file.write(_record(event))
-        except OSError as error:
-            self._fail(error)
-
-    def _flush(self) -> None:
-        self._flushed_at = self._clock()
-        try:
-            self._file.flush()
-        except OSError as error:
-            self._fail(error)
-
-    def _fail(self, error: OSError) -> None:
-        with contextlib.suppress(OSError):  # it would tell the same once more
-            self._file.close()
-        raise cannot_write(self._path, error, "job.out") from error
+        self._file.append(_record(event))
 
 
 def _record(data: bytes) -> bytes:

@@ -51,6 +51,7 @@ def train(resolved: ResolvedJob, *, resume: bool = False) -> Evaluation:
         with ctx.together():
             if ctx.is_root:
                 folder = RunFolder.create(job.out, resume, say)
+                _check_checkpoints(job, resume)
                 folder.write_job(resolved.to_toml())
         if resume:
             restore(ctx, bench, job.checkpoint_dir, say)
@@ -175,7 +176,8 @@ class _Run:
     def _save(self) -> None:
         trainer = self._trainer
         with self._ctx.together():
-            if self._ctx.is_root:
+            if self._recorder is not None:  # rank 0
+                self._recorder.flush()
                 checkpoint.save(
                     self._job.checkpoint_dir,
                     step=trainer.steps_done,
@@ -196,6 +198,15 @@ def _check_available(job: Job) -> None:
     if job.cluster.servers or job.cluster.server_ranks:
         raise ConfigError(
             "cluster.servers: training with parameter servers is not available yet; set it to 0."
+        )
+
+
+def _check_checkpoints(job: Job, resume: bool) -> None:
+    """A new run must not find checkpoints of another one, which it would later resume from."""
+    if not resume and any(job.checkpoint_dir.glob("step-*")):
+        raise ConfigError(
+            f"checkpoint.dir {job.checkpoint_dir} holds checkpoints of an earlier run; name "
+            "another folder, or go on with --resume."
         )
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mpimlsys.errors import CorruptData
+from mpimlsys.train.appended import AppendedFile
 from mpimlsys.train.durable import cannot_write, replace_file
 
 _FLUSH_S = 1.0
@@ -30,8 +29,8 @@ class MetricsWriter:
         clock: seconds, for tests.
 
     Raises:
-        ConfigError: the file system refuses, here and in all methods. What a refused write left
-            is taken back, so that the file always ends in a whole line.
+        ConfigError: the file system refuses, here and in all methods; the file ends in a whole
+            line all the same.
     """
 
     def __init__(
@@ -41,47 +40,23 @@ class MetricsWriter:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._path = path
-        self._clock = clock
-        self._flushed_at = clock()
-        self._pending: list[str] = []
         try:
             replace_file(path, b"" if resume_step is None else _lines_up_to(path, resume_step))
-            self._descriptor: int | None = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         except OSError as error:
             raise cannot_write(path, error, "job.out") from error
+        self._file = AppendedFile(path, flush_s=_FLUSH_S, clock=clock)
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Append one record. Numbers that are not finite become null."""
-        self._pending.append(to_json(record) + "\n")
-        if self._clock() - self._flushed_at >= _FLUSH_S:
-            self.flush()
+        self._file.append(f"{to_json(record)}\n".encode())
 
     def flush(self) -> None:
         """Hand what is held back to the system: it survives this process."""
-        if self._descriptor is None:
-            return
-        data = "".join(self._pending).encode()
-        self._pending.clear()
-        self._flushed_at = self._clock()
-        whole = os.fstat(self._descriptor).st_size
-        try:
-            while data:
-                data = data[os.write(self._descriptor, data) :]
-        except OSError as error:
-            with contextlib.suppress(OSError):  # the first refusal is the one to tell
-                os.ftruncate(self._descriptor, whole)
-            raise cannot_write(self._path, error, "job.out") from error
+        self._file.flush()
 
     def close(self) -> None:
         """Flush and close; closing again does nothing."""
-        if self._descriptor is None:
-            return
-        try:
-            self.flush()
-        finally:
-            os.close(self._descriptor)
-            self._descriptor = None
+        self._file.close()
 
 
 def read_metrics(path: Path) -> list[Record]:

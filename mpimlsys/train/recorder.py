@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
+from time import monotonic
 from typing import Any
 
 from mpimlsys.errors import MpimlsysError
@@ -15,6 +17,7 @@ from mpimlsys.train.runfolder import RunFolder
 from mpimlsys.train.summary import describe
 from mpimlsys.train.trainer import Evaluation, StepReport
 
+_NOTE_S = 0.3  # between lines about epochs, which can be shorter than that
 _PARTS = ("data_s", "forward_s", "backward_s", "exchange_s", "optimizer_s")
 
 
@@ -35,6 +38,7 @@ class Recorder:
         self.failure: MpimlsysError | None = None
         job, steps_done = bench.job, bench.trainer.steps_done
         self._title = job.job.name
+        self._noted_at = -_NOTE_S
         self._metrics = MetricsWriter(folder.metrics, resume_step=steps_done or None)
         self._events = EventWriter(folder.events, first_step=steps_done)
         self._progress = Progress(bench.description.unit)
@@ -75,7 +79,9 @@ class Recorder:
             self._events.scalar(name, evaluation.measure, report.step)
         except MpimlsysError as error:
             self.failure = error
-        self._progress.note(f"epoch {report.epoch + 1}: {describe(evaluation, 'test')}")
+        if monotonic() - self._noted_at >= _NOTE_S:
+            self._noted_at = monotonic()
+            self._progress.note(f"epoch {report.epoch + 1}: {describe(evaluation, 'test')}")
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write ``result.json`` and ``curves.png``."""
@@ -85,6 +91,11 @@ class Recorder:
 
     def close(self) -> None:
         """Flush and close the files, end the progress bar."""
-        self._progress.close()
-        self._metrics.close()
-        self._events.close()
+        with contextlib.ExitStack() as files:  # all are closed, whichever of them fails
+            files.callback(self._events.close)
+            files.callback(self._metrics.close)
+            files.callback(self._progress.close)
+
+    def flush(self) -> None:
+        """Hand what is held back to the system, before a checkpoint makes its steps final."""
+        self._metrics.flush()

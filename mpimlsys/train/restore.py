@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mpimlsys.context import Context
-from mpimlsys.errors import ConfigError
+from mpimlsys.errors import ConfigError, CorruptData
 from mpimlsys.train import checkpoint
 from mpimlsys.train.build import Workbench
 from mpimlsys.types import State
@@ -37,7 +37,15 @@ def restore(ctx: Context, bench: Workbench, folder: Path, say: Callable[[str], N
     found = None
     with ctx.together():
         if ctx.is_root:
-            found = checkpoint.newest(folder, say)
+            damaged: list[str] = []
+            found = checkpoint.newest(folder, damaged.append)
+            if found is None and damaged:
+                raise CorruptData(
+                    f"cannot resume: every checkpoint in {folder} is damaged ({damaged[0]}). To "
+                    "begin again, leave out --resume."
+                )
+            for line in damaged:
+                say(line)
             if found is None:
                 say(f"no checkpoint in {folder} yet: starting from the first step")
             else:

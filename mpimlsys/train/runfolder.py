@@ -76,8 +76,7 @@ class RunFolder:
         """
         run = cls(path)
         if not _is_run(path):
-            missing = "there is no such folder" if not path.exists() else f"it has no {_JOB}"
-            raise ConfigError(f"{path} is not a run: {missing}.{_near(path)}")
+            raise ConfigError(f"{path} is not a run: there is no {_JOB} in it.{_near(path)}")
         return run
 
     def write_job(self, toml_text: str) -> None:

@@ -6,6 +6,7 @@ import pytest
 from mpimlsys.kernels import jit, reference
 
 RNG = np.random.default_rng(0)
+WINDOWS = [(2, 2, (6, 8, 8)), (2, 2, (5, 7, 9)), (3, 2, (4, 9, 8)), (3, 1, (2, 5, 5))]
 dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
@@ -47,7 +48,7 @@ def test_columns(dtype, kernel, stride, padding, samples):
 
 
 @dtypes
-@pytest.mark.parametrize(("size", "stride", "shape"), [(2, 2, (6, 8, 8)), (2, 2, (5, 7, 9)), (3, 2, (4, 9, 8)), (3, 1, (2, 5, 5))])  # fmt: skip
+@pytest.mark.parametrize(("size", "stride", "shape"), WINDOWS)
 def test_max_pooling(dtype, size, stride, shape):
     planes = RNG.integers(-3, 3, shape).astype(dtype)  # many equal values
     planes[0, 1, 1] = np.nan

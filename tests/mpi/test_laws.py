@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from mpimlsys import data
+
 TINY = [
     "--set", "job.max_steps=60",
     "--set", "job.epochs=100",
@@ -25,14 +27,10 @@ MODELS = {
 
 @pytest.fixture
 def digits(tmp_path, write_job):
-    """A job on 500 small pictures of which the class can be learnt; 500 is no multiple of 24."""
-    rng = np.random.default_rng(5)
-    labels = rng.integers(0, 10, 500)
-    images = rng.normal(0.4, 0.2, (500, 1, 28, 28))
-    for image, label in zip(images, labels, strict=True):
-        image[0, 2 * label : 2 * label + 6, 4:20] += 0.8
-    np.savez(tmp_path / "digits.npz", x=images.astype(np.float32), y=labels)
-    return write_job(f"[data]\nsource = '{tmp_path / 'digits.npz'}'\n[optimizer]\nlr = 0.05\n")
+    """A job on the first 500 digits; 500 is no multiple of 24, so epochs end in a short batch."""
+    images, labels = data.load("mnist").train.batch(np.arange(500))
+    np.savez(tmp_path / "digits.npz", x=images, y=labels)
+    return write_job(f"[data]\nsource = '{tmp_path / 'digits.npz'}'\n[optimizer]\nname = 'momentum'\nlr = 0.03\n")
 
 
 def losses(folder):
@@ -71,7 +69,7 @@ def test_the_losses_do_not_depend_on_the_number_of_ranks(
         assert done.returncode == 0, done.stderr
         found[ranks] = losses(out)
         assert len(found[ranks]) == 60
-    assert found[1][-10:].mean() < 0.7 * found[1][:10].mean(), "the model learns"
+    assert found[1][-10:].mean() < 0.8 * found[1][:10].mean(), "the model learns"
     for ranks in (2, 3, 4):
         np.testing.assert_allclose(found[ranks], found[1], rtol=tolerance)
 
@@ -135,7 +133,7 @@ x = rng.normal(size=(203, 12)).astype(np.float32)
 y = rng.integers(0, 4, 203)
 model = nn.Sequential(nn.Linear(12, 33), nn.ReLU(), nn.Dropout(0.2), nn.Linear(33, 4))
 trainer = mls.Trainer(model, loss=nn.CrossEntropyLoss(), optimizer=mls.optim.adam(0.01),
-                      bucket_bytes=1024, clip_norm=1.0)
+                      bucket_bytes=512, clip_norm=1.0)
 seen = []
 def check(report):
     digest = np.frombuffer(bytes.fromhex(trainer.space.digest()), np.uint8)
@@ -160,9 +158,7 @@ def test_boston_reaches_the_least_squares_solution(mpirun, tmp_path):
     example = os.path.join(os.path.dirname(__file__), "..", "..", "examples", "boston_linear.toml")  # noqa: PTH118, PTH120
     done = mpirun(2, ["-m", "mpimlsys", "train", example, "--set", f"job.out={out}"])
     assert done.returncode == 0, done.stderr
-    from mpimlsys import data
-
-    splits = data.load("boston", test_fraction=0.0)
+    splits = data.load("boston", classes=False, test_fraction=0.0)
     x, y = splits.train.batch(np.arange(len(splits.train)))
     x = x.astype(np.float64)
     x = (x - x.mean(axis=0)) / x.std(axis=0)

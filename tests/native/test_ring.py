@@ -207,7 +207,7 @@ MISTAKES = {
         "sum",
         "rank 2 passed an array that is not aligned or not in native byte order",
     ),
-    "operation": (lambda rank: np.zeros(8), ("sum", "max", "sum"), "the ranks disagree"),
+    "operation": (lambda _: np.zeros(8), ("sum", "max", "sum"), "the ranks disagree"),
 }
 
 
@@ -328,6 +328,6 @@ def test_the_extension_says_what_it_was_built_with(extension):
 
 
 def test_a_missing_flavour_says_how_to_rebuild(monkeypatch):
-    monkeypatch.setattr(native, "flavour_for", lambda vendor, size: "mpich_of_another_kind")
+    monkeypatch.setattr(native, "flavour_for", lambda *_: "mpich_of_another_kind")
     with pytest.raises(ConfigError, match=r"was built for (openmpi|mpich).*Rebuild it"):
         native.load()

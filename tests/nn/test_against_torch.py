@@ -9,7 +9,7 @@ from mpimlsys.types import Phase
 pytestmark = pytest.mark.filterwarnings("ignore:Converting a tensor")
 torch = pytest.importorskip(
     "torch",
-    reason="PyTorch is not installed (pip install torch==2.13.0): gradients were not compared with it",
+    reason="PyTorch is not installed (pip install torch==2.13.0): nothing was compared with it",
 )
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}

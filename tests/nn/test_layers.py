@@ -194,7 +194,7 @@ class TestFlatSpace:
         parameter = next(model.named_parameters())[1]
         space.ready(parameter)
         assert "0.bias" in space.missing()
-        with pytest.raises(ConfigError, match="'0.weight' twice"):
+        with pytest.raises(ConfigError, match=r"'0.weight' twice"):
             space.ready(parameter)
         with pytest.raises(ConfigError, match="not part of this model"):
             space.ready(nn.Parameter((1,), nn.init.zeros()))

@@ -107,10 +107,16 @@ def test_a_file_in_the_way(tmp_path):
         EventWriter(tmp_path / "file")
 
 
-def test_a_full_disk_is_told_once(tmp_path):
+def test_a_full_disk_leaves_whole_records(tmp_path, monkeypatch):
     writer = EventWriter(tmp_path)
-    os.dup2(os.open("/dev/full", os.O_WRONLY), writer._file.fileno())
     writer.scalar("x", 1.0, 1)
-    with pytest.raises(ConfigError, match=os.strerror(errno.ENOSPC)):
-        writer._flush()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", full)
+        with pytest.raises(ConfigError, match="No space left"):
+            writer.close()
     writer.close()
+    assert len(read(tmp_path)) == 1
