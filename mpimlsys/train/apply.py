@@ -27,7 +27,8 @@ def evaluate(folder: Path, *, source: str | None = None, as_json: bool = False) 
 
     Args:
         folder: of the run.
-        source: anything that ``data.source`` accepts; by default the run's own test set.
+        source: anything that ``data.source`` accepts; by default the run's own test set, or its
+            training set where it has none.
         as_json: print one JSON object.
 
     Raises:
@@ -36,7 +37,7 @@ def evaluate(folder: Path, *, source: str | None = None, as_json: bool = False) 
     """
     ctx, job, trainer, description = _open(folder)
     with ctx.together():
-        dataset = _labelled(job, description, source)
+        dataset, part = _labelled(job, description, source)
     result = trainer.evaluate(dataset)
     trainer.close()
     if ctx.is_root:
@@ -51,8 +52,8 @@ def evaluate(folder: Path, *, source: str | None = None, as_json: bool = False) 
             print(json.dumps(record))
         else:
             print(
-                f"{describe(result, 'test')}, loss {result.loss:.4g} on {result.samples:,} "
-                f"{description.unit} of {source or 'its test set'} (step {trainer.steps_done:,})"
+                f"{describe(result, part)}, loss {result.loss:.4g} on {result.samples:,} "
+                f"{description.unit} of {source or job.data.source} (step {trainer.steps_done:,})"
             )
     return result
 
@@ -112,7 +113,8 @@ def _open(folder: Path) -> tuple[Context, Job, Trainer, data.Description]:
     return ctx, job, trainer, description
 
 
-def _labelled(job: Job, description: data.Description, source: str | None) -> Dataset:
+def _labelled(job: Job, description: data.Description, source: str | None) -> tuple[Dataset, str]:
+    """What to evaluate on, and which part of the data that is."""
     common: dict[str, Any] = {
         "classes": wants_classes(job),
         "target": job.data.target,
@@ -120,7 +122,7 @@ def _labelled(job: Job, description: data.Description, source: str | None) -> Da
         "sequence_length": job.data.sequence_length,
     }
     if source is not None:
-        return data.labelled(source, description, **common)
+        return data.labelled(source, description, **common), "test"
     splits = data.load(
         job.data.source,
         test_fraction=job.data.test_fraction,
@@ -128,13 +130,10 @@ def _labelled(job: Job, description: data.Description, source: str | None) -> Da
         max_bytes=job.data.max_bytes,
         **common,
     )
-    if splits.test is None:
-        raise ConfigError(
-            "this run has no test set (data.test_fraction = 0); name data: --data FILE"
-        )
-    if isinstance(splits.test, data.ArrayDataset):
-        return data.rescaled(splits.test, description, job.job.dtype)
-    return splits.test
+    dataset, part = (splits.test, "test") if splits.test else (splits.train, "train")
+    if isinstance(dataset, data.ArrayDataset):
+        dataset = data.rescaled(dataset, description, job.job.dtype)
+    return dataset, part
 
 
 def _collect(ctx: Context, part: Array, count: int) -> Array:

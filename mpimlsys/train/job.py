@@ -163,9 +163,9 @@ class _Run:
             self._save()
         if report.stop_signal:
             raise Interrupted(
-                f"stopped by {signal.Signals(report.stop_signal).name} after step {report.step}; "
-                f"saved in {self._path()}. Go on with: mpimlsys train {self._job.out}/job.toml "
-                "--resume",
+                f"stopped on request ({signal.Signals(report.stop_signal).name}) after step "
+                f"{report.step}; saved in {self._path()}. Go on with: "
+                f"{summary.command(self._ctx)} {self._job.out}/job.toml --resume",
                 report.stop_signal,
             )
         if report.epoch_end and self._bench.test is not None:

@@ -35,8 +35,7 @@ def banner(ctx: Context, bench: Workbench, threads: int) -> str:
 def ending(ctx: Context, job: Job, evaluation: Evaluation, result: Mapping[str, Any]) -> str:
     """The result, where it is, and what to try next."""
     part = "test" if f"test_{evaluation.measure_name}" in result else "train"
-    shape = "s" if ctx.size > 1 else ""
-    ranks = f"{ctx.size} rank{shape}"
+    ranks = f"{ctx.size} rank{'s' * (ctx.size > 1)}"
     return "\n".join(
         [
             "",
@@ -49,11 +48,16 @@ def ending(ctx: Context, job: Job, evaluation: Evaluation, result: Mapping[str, 
             "What to try next",
             f"  mpimlsys evaluate {job.out}",
             f"  mpimlsys predict {job.out} --input FILE --output answers.csv",
-            f"  mpimlsys launch -n {ctx.size} {job.out}/job.toml --set job.out={job.out}-2 "
+            f"  {command(ctx)} {job.out}/job.toml --set job.out={job.out}-2 "
             f"--set optimizer.lr={job.optimizer.lr / 2:g}",
             f"  tensorboard --logdir {job.out}",
         ]
     )
+
+
+def command(ctx: Context) -> str:
+    """What starts a job as this one was started."""
+    return f"mpimlsys launch -n {ctx.size}" if ctx.size > 1 else "mpimlsys train"
 
 
 def describe(evaluation: Evaluation, part: str) -> str:

@@ -314,7 +314,8 @@ class Trainer:
         try:
             inputs, targets = next(batches)
             clock.lap("data")
-            ballot[_LOSS] = self._forward_backward(inputs, targets, samples, begun, clock)
+            with np.errstate(over="ignore", invalid="ignore"):  # the loss tells, and is explained
+                ballot[_LOSS] = self._forward_backward(inputs, targets, samples, begun, clock)
         except MpimlsysError as error:
             failure = error
         for bucket in space.buckets:
