@@ -23,9 +23,8 @@ def first_nonfinite(model: Module, space: FlatSpace, inputs: Array, phase: Phase
         Such as ``"the output of layer '2' (Conv2d)"``, or ``""`` when this rank's numbers are
         finite.
     """
-    for segment in space.segments:
-        if not np.isfinite(space.parameters[segment.start : segment.stop]).all():
-            return f"parameter '{segment.name}'"
+    if place := nonfinite_parameter(space):
+        return place
     if np.issubdtype(inputs.dtype, np.floating) and not np.isfinite(inputs).all():
         return "the inputs"
     found: list[str] = []
@@ -39,6 +38,16 @@ def first_nonfinite(model: Module, space: FlatSpace, inputs: Array, phase: Phase
         for _, layer in watched:
             del layer.forward
     return found[0] if found else ""
+
+
+def nonfinite_parameter(space: FlatSpace) -> str:
+    """Such as ``"parameter '0.weight'"``, or ``""`` when all are finite."""
+    if np.isfinite(space.parameters).all():
+        return ""
+    for segment in space.segments:
+        if not np.isfinite(space.parameters[segment.start : segment.stop]).all():
+            return f"parameter '{segment.name}'"
+    return ""
 
 
 def _watch(name: str, layer: Module, found: list[str]) -> Any:

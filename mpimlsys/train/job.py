@@ -60,6 +60,8 @@ def train(resolved: ResolvedJob, *, resume: bool = False) -> Evaluation:
         try:
             run.steps()
             evaluation = run.finish()
+        except Diverged as error:
+            raise Diverged(f"{error} {run.last_checkpoint()}") from error
         finally:
             run.close()
         say(summary.ending(ctx, job, evaluation, run.result))
@@ -99,16 +101,10 @@ class _Run:
             intentions=self._intentions,
         )
         started = perf_counter()
-        try:
-            for report in steps:
-                self._training_s += perf_counter() - started
-                self._after(report)
-                started = perf_counter()
-        except Diverged as error:
-            saved = f"The last good checkpoint is {self._path()}."
-            raise Diverged(
-                f"{error} {saved if self._saved_step else 'No checkpoint yet.'}"
-            ) from error
+        for report in steps:
+            self._training_s += perf_counter() - started
+            self._after(report)
+            started = perf_counter()
 
     def finish(self) -> Evaluation:
         """Save, evaluate, write the result and the curves. Collective."""
@@ -133,6 +129,12 @@ class _Run:
             if self._recorder is not None:
                 self._recorder.finish(self.result)
         return evaluation
+
+    def last_checkpoint(self) -> str:
+        """A sentence on what is saved."""
+        if not self._saved_step:
+            return "No checkpoint had been written."
+        return f"The last good checkpoint is {self._path()}."
 
     def close(self) -> None:
         """Stop what runs in the background."""
@@ -175,6 +177,7 @@ class _Run:
 
     def _save(self) -> None:
         trainer = self._trainer
+        trainer.check_finite()
         with self._ctx.together():
             if self._recorder is not None:  # rank 0
                 self._recorder.flush()

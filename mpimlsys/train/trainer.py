@@ -20,7 +20,7 @@ from mpimlsys.errors import ConfigError, Diverged, MpimlsysError
 from mpimlsys.exchange import AllReduce
 from mpimlsys.nn import FlatSpace, Module
 from mpimlsys.optim import clip_by_global_norm
-from mpimlsys.train.diagnose import first_nonfinite
+from mpimlsys.train.diagnose import first_nonfinite, nonfinite_parameter
 from mpimlsys.train.signals import STOP_SIGNALS
 from mpimlsys.types import Array, Dataset, IntArray, Phase, State
 
@@ -279,6 +279,19 @@ class Trainer:
         self.optimizer.load_state_dict(part("optimizer"))
         self.exchange.load_state_dict(part("exchange"))
         self.steps_done = int(part("trainer")["steps_done"])
+
+    def check_finite(self) -> None:
+        """Check that the parameters may be kept. Local; equal on all ranks.
+
+        Raises:
+            Diverged: one is not finite; names it.
+        """
+        place = nonfinite_parameter(self.space)
+        if place:
+            raise Diverged(
+                f"after step {self.steps_done} not finite: {place}. Try a lower learning rate "
+                f"(optimizer.lr is {self.optimizer.lr:g})."
+            )
 
     def close(self) -> None:
         """Stop the exchange's background thread."""

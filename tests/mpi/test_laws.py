@@ -29,8 +29,9 @@ MODELS = {
 def digits(tmp_path, write_job):
     """A job on the first 500 digits; 500 is no multiple of 24, so epochs end in a short batch."""
     images, labels = data.load("mnist").train.batch(np.arange(500))
-    np.savez(tmp_path / "digits.npz", x=images, y=labels)
-    return write_job(f"[data]\nsource = '{tmp_path / 'digits.npz'}'\n[optimizer]\nname = 'momentum'\nlr = 0.03\n")
+    source = tmp_path / "digits.npz"
+    np.savez(source, x=images, y=labels)
+    return write_job(f"[data]\nsource = '{source}'\n[optimizer]\nname = 'momentum'\nlr = 0.03\n")
 
 
 def losses(folder):

@@ -1,0 +1,89 @@
+"""A request to stop ends all ranks at the same step, with a checkpoint and its own exit status."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+
+@pytest.fixture
+def long_job(tmp_path, write_job):
+    return write_job(
+        f"[job]\nout = '{tmp_path / 'run'}'\nepochs = 1000\n[model]\nname = 'cnn'\n"
+        "[checkpoint]\nevery = 'end'\n"
+    )
+
+
+def wait_for_steps(folder, process):
+    deadline = time.monotonic() + 60
+    metrics = folder / "metrics.jsonl"
+    while time.monotonic() < deadline and process.poll() is None:
+        if metrics.exists() and metrics.stat().st_size:
+            return
+        time.sleep(0.05)
+    pytest.fail("the run did not begin to train")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_single_process_stops_cleanly(long_job, tmp_path, number):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mpimlsys", "train", str(long_job)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for_steps(tmp_path / "run", process)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, err
+    assert f"stopped on request ({signal.Signals(number).name}) after step" in err
+    assert "Traceback" not in out + err
+    (saved,) = (tmp_path / "run" / "checkpoints").glob("step-*")
+    step = json.loads((saved / "manifest.json").read_text())["step"]
+    last = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1]
+    assert json.loads(last)["step"] == step
+    resumed = subprocess.run(
+        [sys.executable, "-m", "mpimlsys", "train", str(tmp_path / "run" / "job.toml"), "--resume",
+         "--set", f"job.max_steps={step + 2}"],
+        capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"going on after step {step}" in resumed.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_launch_stops_all_ranks(long_job, tmp_path, number):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mpimlsys", "launch", "-n", "2", str(long_job)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for_steps(tmp_path / "run", process)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, err
+    assert (out + err).count("mpimlsys: error: stopped on request") == 1
+    assert len(list((tmp_path / "run" / "checkpoints").glob("step-*"))) == 1
+
+
+def test_launch_survives_the_loss_of_a_rank(long_job, tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mpimlsys", "launch", "-n", "2", str(long_job)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for_steps(tmp_path / "run", process)
+    ranks = subprocess.run(
+        ["pgrep", "-f", f"mpimlsys train {long_job}"], capture_output=True, text=True, timeout=20
+    ).stdout.split()
+    victims = [int(pid) for pid in ranks if int(pid) != process.pid]
+    assert victims
+    subprocess.run(["kill", "-9", str(max(victims))], check=True, timeout=20)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode not in (0, 2)
+    assert "the job was lost" in err
