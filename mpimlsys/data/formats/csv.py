@@ -57,7 +57,7 @@ def read_csv(content: bytes, name: str) -> tuple[list[str], Array]:
 
 
 def _cells(line: str) -> list[str]:
-    return next(csv.reader([line]))
+    return next(csv.reader([line], skipinitialspace=True))
 
 
 def _is_number(cell: str) -> bool:
