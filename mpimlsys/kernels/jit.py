@@ -21,35 +21,39 @@ def _jit(function: Callable[..., None]) -> Callable[..., None]:
 @_jit
 def im2col(images: Array, kernel: int, stride: int, padding: int, columns: Array) -> None:
     """See :func:`mpimlsys.kernels.reference.im2col`."""
-    channels, samples, height, width = images.shape
+    channels, height, width, samples = images.shape
     out_height = (height + 2 * padding - kernel) // stride + 1
     out_width = (width + 2 * padding - kernel) // stride + 1
     for channel in range(channels):
         for i in range(kernel):
             for j in range(kernel):
                 row = columns[(channel * kernel + i) * kernel + j]
-                at = 0
-                for sample in range(samples):
-                    plane = images[channel, sample]
-                    for y in range(out_height):
-                        source = stride * y + i - padding
-                        if source < 0 or source >= height:
-                            row[at : at + out_width] = 0
-                        elif stride == 1 and padding == 0:
-                            for x in range(out_width):
-                                row[at + x] = plane[source, x + j]
+                for y in range(out_height):
+                    line = row[y * out_width * samples : (y + 1) * out_width * samples]
+                    source = stride * y + i - padding
+                    if source < 0 or source >= height:
+                        line[:] = 0
+                        continue
+                    pixels = images[channel, source].reshape(width * samples)
+                    if stride == 1 and padding == 0:
+                        shift = j * samples
+                        for k in range(out_width * samples):
+                            line[k] = pixels[shift + k]
+                        continue
+                    for x in range(out_width):
+                        left = stride * x + j - padding
+                        if left < 0 or left >= width:
+                            for n in range(samples):
+                                line[x * samples + n] = 0
                         else:
-                            for x in range(out_width):
-                                left = stride * x + j - padding
-                                inside = left >= 0 and left < width
-                                row[at + x] = plane[source, left] if inside else 0
-                        at += out_width
+                            for n in range(samples):
+                                line[x * samples + n] = pixels[left * samples + n]
 
 
 @_jit
 def col2im(columns: Array, kernel: int, stride: int, padding: int, images: Array) -> None:
     """See :func:`mpimlsys.kernels.reference.col2im`."""
-    channels, samples, height, width = images.shape
+    channels, height, width, samples = images.shape
     out_height = (height + 2 * padding - kernel) // stride + 1
     out_width = (width + 2 * padding - kernel) // stride + 1
     images[...] = 0
@@ -57,63 +61,48 @@ def col2im(columns: Array, kernel: int, stride: int, padding: int, images: Array
         for i in range(kernel):
             for j in range(kernel):
                 row = columns[(channel * kernel + i) * kernel + j]
-                at = 0
-                for sample in range(samples):
-                    plane = images[channel, sample]
-                    for y in range(out_height):
-                        target = stride * y + i - padding
-                        if target >= 0 and target < height:
-                            if stride == 1 and padding == 0:
-                                for x in range(out_width):
-                                    plane[target, x + j] += row[at + x]
-                            else:
-                                for x in range(out_width):
-                                    left = stride * x + j - padding
-                                    if left >= 0 and left < width:
-                                        plane[target, left] += row[at + x]
-                        at += out_width
+                for y in range(out_height):
+                    line = row[y * out_width * samples : (y + 1) * out_width * samples]
+                    target = stride * y + i - padding
+                    if target < 0 or target >= height:
+                        continue
+                    pixels = images[channel, target].reshape(width * samples)
+                    if stride == 1 and padding == 0:
+                        shift = j * samples
+                        for k in range(out_width * samples):
+                            pixels[shift + k] += line[k]
+                        continue
+                    for x in range(out_width):
+                        left = stride * x + j - padding
+                        if left >= 0 and left < width:
+                            for n in range(samples):
+                                pixels[left * samples + n] += line[x * samples + n]
 
 
 @_jit
 def max_pool(images: Array, size: int, stride: int, pooled: Array, winners: Array) -> None:
     """See :func:`mpimlsys.kernels.reference.max_pool`."""
-    planes, out_height, out_width = pooled.shape
-    if size == 2 and stride == 2:
-        for plane in range(planes):
-            for y in range(out_height):
-                upper = images[plane, 2 * y]
-                lower = images[plane, 2 * y + 1]
-                for x in range(out_width):
-                    best = upper[2 * x]
-                    winner = 0
-                    value = upper[2 * x + 1]
-                    later = value > best or (value != value and best == best)
-                    best = value if later else best
-                    winner = 1 if later else winner
-                    value = lower[2 * x]
-                    later = value > best or (value != value and best == best)
-                    best = value if later else best
-                    winner = 2 if later else winner
-                    value = lower[2 * x + 1]
-                    later = value > best or (value != value and best == best)
-                    best = value if later else best
-                    winner = 3 if later else winner
-                    pooled[plane, y, x] = best
-                    winners[plane, y, x] = winner
-        return
-    for plane in range(planes):
+    channels, out_height, out_width, samples = pooled.shape
+    for channel in range(channels):
         for y in range(out_height):
             for x in range(out_width):
-                best = images[plane, y * stride, x * stride]
-                winner = 0
-                for i in range(size):
-                    for j in range(size):
-                        value = images[plane, y * stride + i, x * stride + j]
-                        if value > best or (value != value and best == best):
-                            best = value
-                            winner = i * size + j
-                pooled[plane, y, x] = best
-                winners[plane, y, x] = winner
+                best = pooled[channel, y, x]
+                winner = winners[channel, y, x]
+                first = images[channel, y * stride, x * stride]
+                for n in range(samples):
+                    best[n] = first[n]
+                    winner[n] = 0
+                for place in range(1, size * size):
+                    i, j = place // size, place % size
+                    other = images[channel, y * stride + i, x * stride + j]
+                    mark = numba.uint8(place)
+                    for n in range(samples):
+                        # without branches: a NaN is larger than what is not
+                        later = (other[n] > best[n]) | (
+                            (other[n] != other[n]) & (best[n] == best[n])
+                        )
+                        best[n] = other[n] if later else best[n]
+                        winner[n] = mark if later else winner[n]
 
 
 @_jit
@@ -121,30 +110,20 @@ def max_pool_backward(
     gradient: Array, winners: Array, size: int, stride: int, images: Array
 ) -> None:
     """See :func:`mpimlsys.kernels.reference.max_pool_backward`."""
-    planes, out_height, out_width = gradient.shape
-    zero = images.dtype.type(0)
-    if size == 2 and stride == 2 and 2 * out_height == images.shape[1]:
-        if 2 * out_width < images.shape[2]:
-            images[:, :, 2 * out_width :] = 0
-        for plane in range(planes):
-            for y in range(out_height):
-                upper = images[plane, 2 * y]
-                lower = images[plane, 2 * y + 1]
-                for x in range(out_width):
-                    value = gradient[plane, y, x]
-                    winner = winners[plane, y, x]
-                    upper[2 * x] = value if winner == 0 else zero
-                    upper[2 * x + 1] = value if winner == 1 else zero
-                    lower[2 * x] = value if winner == 2 else zero
-                    lower[2 * x + 1] = value if winner == 3 else zero
-        return
+    channels, out_height, out_width, samples = gradient.shape
+    zero = gradient.dtype.type(0)
     images[...] = 0
-    for plane in range(planes):
+    for channel in range(channels):
         for y in range(out_height):
             for x in range(out_width):
-                i = winners[plane, y, x] // size
-                j = winners[plane, y, x] % size
-                images[plane, y * stride + i, x * stride + j] += gradient[plane, y, x]
+                change = gradient[channel, y, x]
+                winner = winners[channel, y, x]
+                for place in range(size * size):
+                    i, j = place // size, place % size
+                    pixels = images[channel, y * stride + i, x * stride + j]
+                    mark = numba.uint8(place)
+                    for n in range(samples):
+                        pixels[n] += change[n] if winner[n] == mark else zero
 
 
 @_jit

@@ -6,24 +6,24 @@ import pytest
 from mpimlsys.kernels import jit, reference
 
 RNG = np.random.default_rng(0)
-WINDOWS = [(2, 2, (6, 8, 8)), (2, 2, (5, 7, 9)), (3, 2, (4, 9, 8)), (3, 1, (2, 5, 5))]
+WINDOWS = [(2, 2, (3, 8, 8, 5)), (2, 2, (1, 7, 9, 33)), (3, 2, (2, 9, 8, 1)), (3, 1, (2, 5, 5, 17))]
 dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
 def test_im2col_by_hand():
-    images = np.arange(9.0).reshape(1, 1, 3, 3)
+    images = np.arange(9.0).reshape(1, 3, 3, 1)
     columns = np.empty((4, 4))
     reference.im2col(images, 2, 1, 0, columns)
     assert columns.tolist() == [[0, 1, 3, 4], [1, 2, 4, 5], [3, 4, 6, 7], [4, 5, 7, 8]]
     counts = np.empty_like(images)
     reference.col2im(np.ones((4, 4)), 2, 1, 0, counts)
-    assert counts[0, 0].tolist() == [[1, 2, 1], [2, 4, 2], [1, 2, 1]]
+    assert counts[0, :, :, 0].tolist() == [[1, 2, 1], [2, 4, 2], [1, 2, 1]]
 
 
 def test_max_pool_by_hand():
-    planes = np.array([[[1.0, 5], [5, 2]]])
-    pooled, winners = np.empty((1, 1, 1)), np.empty((1, 1, 1), np.uint8)
-    reference.max_pool(planes, 2, 2, pooled, winners)
+    images = np.array([[1.0, 5], [5, 2]]).reshape(1, 2, 2, 1)
+    pooled, winners = np.empty((1, 1, 1, 1)), np.empty((1, 1, 1, 1), np.uint8)
+    reference.max_pool(images, 2, 2, pooled, winners)
     assert (pooled.item(), winners.item()) == (5, 1)
 
 
@@ -33,7 +33,7 @@ def test_max_pool_by_hand():
 )
 @pytest.mark.parametrize("samples", [0, 1, 9])
 def test_columns(dtype, kernel, stride, padding, samples):
-    images = RNG.normal(size=(3, samples, 13, 11)).astype(dtype)
+    images = RNG.normal(size=(3, 13, 11, samples)).astype(dtype)
     out = [(side + 2 * padding - kernel) // stride + 1 for side in (13, 11)]
     shape = (3 * kernel * kernel, samples * out[0] * out[1])
     wanted, found = np.empty(shape, dtype), np.full(shape, np.nan, dtype)
@@ -50,13 +50,14 @@ def test_columns(dtype, kernel, stride, padding, samples):
 @dtypes
 @pytest.mark.parametrize(("size", "stride", "shape"), WINDOWS)
 def test_max_pooling(dtype, size, stride, shape):
-    planes = RNG.integers(-3, 3, shape).astype(dtype)  # many equal values
-    planes[0, 1, 1] = np.nan
-    out = (shape[0], (shape[1] - size) // stride + 1, (shape[2] - size) // stride + 1)
+    images = RNG.integers(-3, 3, shape).astype(dtype)  # many equal values
+    images[0, 1, 1, 0] = np.nan
+    sides = [(side - size) // stride + 1 for side in shape[1:3]]
+    out = (shape[0], *sides, shape[3])
     results = []
     for kernels in (reference, jit):
         pooled, winners = np.empty(out, dtype), np.empty(out, np.uint8)
-        kernels.max_pool(planes, size, stride, pooled, winners)
+        kernels.max_pool(images, size, stride, pooled, winners)
         back = np.full(shape, np.nan, dtype)
         gradient = np.arange(pooled.size, dtype=dtype).reshape(out)
         kernels.max_pool_backward(gradient, winners, size, stride, back)
