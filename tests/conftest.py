@@ -7,9 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mpi4py
 import pytest
 
-from mpimlsys import config
+from mpimlsys import config, native
 from mpimlsys.launch import command, detect, local
 
 MARK = "MPIMLSYS_TEST"  # in the environment of every rank that a test starts
@@ -100,6 +101,13 @@ def mpirun(launcher):
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def extension():
+    """The native extension; its MPI library is loaded, but MPI does not start."""
+    mpi4py.rc.initialize = False
+    return native.load()
 
 
 @pytest.fixture
