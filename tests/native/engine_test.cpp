@@ -1,0 +1,106 @@
+// The background thread; run under the thread sanitizer.
+#include "comm/engine.hpp"
+
+#include <memory>
+
+#include "comm/collectives.hpp"
+#include "harness.hpp"
+
+using namespace mls;
+using namespace std::chrono_literals;
+using test::contains;
+using test::on_ranks;
+
+namespace {
+
+std::uint64_t submit(Engine& engine, std::vector<float>& data,
+                     std::chrono::duration<double> timeout, const std::string& label) {
+  const AllReduce asked{.options = {.label = label, .timeout = timeout, .segment_bytes = 64}};
+  return engine.submit("all-reduce of " + label, [&data, asked](Transport& transport) {
+    all_reduce(transport, std::as_writable_bytes(std::span(data)), asked);
+  });
+}
+
+template <class Body>
+std::string failure_of(Body body) {
+  try {
+    body();
+  } catch (const Failure& failure) {
+    return failure.what();
+  }
+  return "";
+}
+
+}  // namespace
+
+TEST(operations_run_in_order_while_the_caller_works) {
+  on_ranks(4, [](Transport& transport) {
+    Engine engine(transport);
+    std::vector<std::vector<float>> buckets(50, std::vector<float>(77, 1.0f));
+    std::uint64_t last = 0;
+    for (std::vector<float>& bucket : buckets) last = submit(engine, bucket, 60s, "bucket");
+    CHECK(last == 50);
+    CHECK(engine.wait_for(last, 60s));
+    CHECK(engine.completed() == 50 && engine.done(3));
+    for (const std::vector<float>& bucket : buckets) {
+      for (const float x : bucket) CHECK(x == 4.0f);
+    }
+    engine.close(5s);
+    CHECK(contains(failure_of([&] { submit(engine, buckets[0], 1s, "late"); }), "closed"));
+  });
+}
+
+TEST(the_first_failure_is_what_every_later_call_reports) {
+  on_ranks(2, [](Transport& transport) {
+    Engine engine(transport);
+    std::vector<float> differs(4 + static_cast<std::size_t>(transport.rank()));
+    std::vector<float> good(4);
+    const std::uint64_t first = submit(engine, differs, 60s, "bucket 0");
+    const std::string story = failure_of([&] { engine.wait_for(first, 60s); });
+    CHECK(contains(story, "all-reduce #1 of bucket 0: the ranks disagree"));
+    CHECK(engine.done(first) && engine.done(99));
+    CHECK(failure_of([&] { submit(engine, good, 60s, "bucket 1"); }) == story);
+    CHECK(failure_of([&] { engine.wait_for(first, 60s); }) == story);
+  });
+}
+
+TEST(an_operation_that_throws_something_else_is_a_failure_too) {
+  on_ranks(1, [](Transport& transport) {
+    Engine engine(transport);
+    const auto ticket = engine.submit("it", [](Transport&) { throw std::bad_alloc(); });
+    CHECK(contains(failure_of([&] { engine.wait_for(ticket, 60s); }), "it: std::bad_alloc"));
+  });
+}
+
+TEST(a_wait_that_is_given_up_says_where_the_thread_is) {
+  const auto world = std::make_shared<ThreadWorld>(2);
+  const auto transport = world->transport(0);
+  Engine engine(*transport);
+  std::vector<float> data(9);
+  const std::uint64_t ticket = submit(engine, data, 60s, "bucket 7");
+  std::string story;
+  do {  // the thread comes to its wait in its own time
+    CHECK(!engine.wait_for(ticket, 10ms));
+    story = failure_of([&] { engine.give_up(ticket, 10ms); });
+  } while (!contains(story, "all-reduce of bucket 7, waiting for rank 1"));
+  CHECK(contains(story, "operation 1 is not complete after a wait of 0.01 s: rank 0 is in"));
+}
+
+TEST(closing_gives_up_what_does_not_end) {
+  const auto world = std::make_shared<ThreadWorld>(2);
+  const auto transport = world->transport(0);
+  Engine engine(*transport);
+  std::vector<float> data(9);
+  const std::uint64_t ticket = submit(engine, data, 600s, "bucket 7");
+  submit(engine, data, 600s, "bucket 8");
+  engine.close(10ms);
+  CHECK(contains(failure_of([&] { engine.wait_for(ticket, 60s); }), "as the program ends"));
+}
+
+TEST(an_engine_without_work_ends) {
+  on_ranks(1, [](Transport& transport) {
+    Engine engine(transport);
+    CHECK(engine.wait_for(0, 0s));
+    CHECK(contains(failure_of([&] { engine.wait_for(1, 0s); }), "no such ticket"));
+  });
+}

@@ -1,0 +1,64 @@
+"""The C++ tests, compiled with the sanitizers and run; ranks are threads, so no MPI is needed."""
+
+import os
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+CSRC = HERE.parent.parent / "csrc"
+SOURCES = [
+    *sorted((CSRC / "base").glob("*.cpp")),
+    *sorted(path for path in (CSRC / "comm").glob("*.cpp") if path.name != "mpi.cpp"),
+    *sorted(HERE.glob("*.cpp")),
+]
+FLAGS = ["-std=c++20", "-g1", "-ffp-contract=off", f"-I{CSRC}", f"-I{HERE}"]
+WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wno-unknown-pragmas", "-Werror"]
+SANITIZERS = {
+    "address and undefined": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
+    "thread": ["-fsanitize=thread"],
+}
+
+pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
+
+
+def call(command, timeout_s, **options):
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=timeout_s, check=False, **options
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def compiled(source, flags, folder):
+    target = folder / f"{source.stem}.o"
+    call(["g++", *FLAGS, *WARNINGS, *flags, "-c", source, "-o", target], timeout_s=240)
+    return target
+
+
+def build(flags, folder):
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        objects = list(pool.map(lambda source: compiled(source, flags, folder), SOURCES))
+    program = folder / "native_tests"
+    call(["g++", *flags, "-pthread", *objects, "-o", program], timeout_s=120)
+    return program
+
+
+@pytest.mark.parametrize("sanitizer", SANITIZERS)
+def test_the_native_tests_pass_under_a_sanitizer(sanitizer, tmp_path):
+    program = build(["-O1", *SANITIZERS[sanitizer]], tmp_path)
+    options = {"ASAN_OPTIONS": "detect_leaks=1", "TSAN_OPTIONS": "halt_on_error=1"}
+    out = call([program], timeout_s=240, env=os.environ | options)
+    assert " tests, 0 failed" in out
+
+
+@pytest.mark.parametrize("optimisation", ["-O0", "-O2"])
+@pytest.mark.parametrize("level", ["avx2", "avx512"])
+def test_code_of_an_instruction_set_cannot_replace_another(level, optimisation, tmp_path):
+    """A weak symbol of these files could be linked into code that runs on any machine."""
+    target = compiled(CSRC / "base" / f"reduce_{level}.cpp", [optimisation], tmp_path)
+    symbols = call(["nm", "--defined-only", target], timeout_s=60)
+    assert [line for line in symbols.splitlines() if line.split()[-2] in {"W", "V", "u"}] == []
