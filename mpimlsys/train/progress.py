@@ -19,6 +19,7 @@ _BAR_INTERVAL_S = 0.1
 _FIRST_LINES, _FIRST_INTERVAL_S, _LINE_INTERVAL_S = 5, 2.0, 10.0
 _SHORTEST_S = 1.0  # between lines at the ends of short epochs
 _WINDOW_S = 5.0
+_LINE_ABOVE = "\x1b[1A\x1b[2K"  # ANSI: up one line, erase it
 
 
 @dataclass(frozen=True)
@@ -195,43 +196,52 @@ class Lines:
 
 
 class Bar:
-    """A bar at the foot of a terminal; what is printed meanwhile goes above it."""
+    """A bar at the foot of a terminal; what is printed meanwhile goes above it.
+
+    Every frame is a whole line, drawn over the one before: launchers such as Open MPI's hold back
+    what does not end in a newline, so that a bar that stays on its line would not be seen.
+    """
 
     def __init__(self, console: Any, unit: str) -> None:
-        from rich.progress import BarColumn, TextColumn
-        from rich.progress import Progress as RichProgress
-
-        self._unit = unit
-        self._bar = RichProgress(
-            TextColumn("{task.fields[epoch]}"),
-            BarColumn(bar_width=None, complete_style="cyan", finished_style="green"),
-            TextColumn("{task.fields[rest]}"),
-            console=console,
-            expand=True,
-            auto_refresh=False,
-        )
-        self._task = self._bar.add_task("", total=None, epoch="", rest="")
+        self._console, self._unit = console, unit
+        self._frame = ""
 
     def interval_s(self, shown: int) -> float:
         return _BAR_INTERVAL_S if shown else 0.0
 
     def show(self, moment: Moment) -> None:
-        self._bar.start()  # at the first step; does nothing afterwards
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+
         epoch, *rest = parts(moment, self._unit)
-        self._bar.update(
-            self._task,
-            completed=moment.step,
-            total=moment.total_steps,
-            epoch=epoch,
-            rest="  ".join(rest),
-            refresh=True,
+        row = Table.grid(expand=True, padding=(0, 1))
+        row.add_column(no_wrap=True)
+        row.add_column(ratio=1)
+        row.add_column(no_wrap=True)
+        bar = ProgressBar(
+            moment.total_steps, moment.step, complete_style="cyan", finished_style="green"
         )
+        row.add_row(epoch, bar, "  ".join(rest))
+        with self._console.capture() as capture:
+            self._console.print(row)
+        self._draw(capture.get())
 
     def note(self, text: str) -> None:
-        self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        frame = self._frame
+        self._draw(f"{text}\n")
+        self._frame = ""
+        if frame:
+            self._draw(frame)
 
     def close(self) -> None:
-        self._bar.stop()
+        """The last frame stays."""
+        self._frame = ""
+
+    def _draw(self, frame: str) -> None:
+        over = _LINE_ABOVE if self._frame else ""
+        self._console.file.write(over + frame)
+        self._console.file.flush()
+        self._frame = frame
 
 
 def display_for(stream: TextIO, unit: str) -> Display:
