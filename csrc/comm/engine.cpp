@@ -1,5 +1,6 @@
 #include "comm/engine.hpp"
 
+#include <sstream>
 #include <utility>
 
 namespace mls {
@@ -21,30 +22,39 @@ std::uint64_t Engine::submit(std::string name, std::function<void(Transport&)> o
   return ticket;
 }
 
-void Engine::wait(std::uint64_t ticket, std::chrono::duration<double> timeout) {
+bool Engine::wait_for(std::uint64_t ticket, std::chrono::duration<double> time) {
   std::unique_lock lock(mutex_);
   if (ticket > last_ticket_) throw Failure(FailureKind::config, "no such ticket");
-  const bool ended = completed_.wait_for(lock, timeout, [&] {
-    return finished_ >= ticket || failure_.has_value();
-  });
-  if (finished_ >= ticket) return;
+  progressed_.wait_for(lock, time, [&] { return completed_ >= ticket || failure_; });
+  if (completed_ >= ticket) return true;
   if (failure_) throw *failure_;
-  if (!ended) {
-    throw Failure(FailureKind::timeout, "not complete after " + std::to_string(timeout.count()) +
-                                            " s; the background thread is in " + running_);
-  }
+  return false;
+}
+
+void Engine::give_up(std::uint64_t ticket, std::chrono::duration<double> waited) const {
+  const std::lock_guard lock(mutex_);
+  std::ostringstream text;
+  text.precision(3);
+  text << "operation " << ticket << " is not complete after a wait of " << waited.count()
+       << " s: rank " << transport_.rank() << " is in operation " << completed_ + 1 << ", "
+       << running_ << transport_.progress();
+  throw Failure(FailureKind::timeout, text.str());
 }
 
 bool Engine::done(std::uint64_t ticket) const {
   const std::lock_guard lock(mutex_);
-  return finished_ >= ticket || failure_.has_value();
+  return completed_ >= ticket || failure_;
+}
+
+std::uint64_t Engine::completed() const {
+  const std::lock_guard lock(mutex_);
+  return completed_;
 }
 
 void Engine::close(std::chrono::duration<double> timeout) {
   {
     std::unique_lock lock(mutex_);
-    completed_.wait_for(lock, timeout,
-                        [&] { return finished_ == last_ticket_ || failure_.has_value(); });
+    progressed_.wait_for(lock, timeout, [&] { return completed_ == last_ticket_ || failure_; });
     closing_ = true;
   }
   transport_.abandon();
@@ -54,10 +64,10 @@ void Engine::close(std::chrono::duration<double> timeout) {
 
 void Engine::work() {
   std::unique_lock lock(mutex_);
-  while (true) {
+  while (!failure_) {
     submitted_.wait(lock, [&] { return closing_ || !tasks_.empty(); });
-    if (tasks_.empty() || failure_) return;
-    Task task = std::move(tasks_.front());
+    if (tasks_.empty()) return;
+    const Task task = std::move(tasks_.front());
     tasks_.pop_front();
     running_ = task.name;
     lock.unlock();
@@ -67,16 +77,16 @@ void Engine::work() {
     } catch (const Failure& thrown) {
       failure = thrown;
     } catch (const std::exception& thrown) {  // such as std::bad_alloc; must not leave the thread
-      failure = Failure(FailureKind::config, task.name + ": " + thrown.what());
+      failure =
+          Failure(FailureKind::rank_failed, task.name + ": " + thrown.what(), {transport_.rank()});
     }
     lock.lock();
     if (failure) {
       failure_ = std::move(failure);
     } else {
-      ++finished_;
+      ++completed_;
     }
-    completed_.notify_all();
-    if (failure_) return;
+    progressed_.notify_all();
   }
 }
 

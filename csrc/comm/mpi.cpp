@@ -11,16 +11,18 @@
 #include <stdexcept>
 #include <thread>
 
-#include "base/failure.hpp"
-
 namespace mls {
 namespace {
 
+using namespace std::chrono_literals;
+
 static_assert(sizeof(MPI_Request) <= sizeof(std::uintptr_t));
 
-constexpr int kSpins = 2000;    // polls without giving way, some ten to hundred microseconds
-constexpr int kYields = 200;    // polls that give way to other threads
-constexpr auto kNap = std::chrono::microseconds(20);
+constexpr int kPolls = 50;         // before the clock is read for the first time
+constexpr auto kSpin = 20us;       // then polls that keep the core
+constexpr auto kYield = 200us;     // then polls that give way to other threads
+constexpr auto kNap = 30us;        // then sleeps between polls
+constexpr auto kTakeBack = 100ms;  // to learn what became of a request that was given up
 
 std::string text_of(int code) {
   char text[MPI_MAX_ERROR_STRING];
@@ -29,83 +31,95 @@ std::string text_of(int code) {
   return std::string(text, static_cast<std::size_t>(length));
 }
 
+// A message that is longer than its receive is the caller's mistake; everything else that MPI
+// reports of a message means that its peer cannot be reached.
+FailureKind kind_of(int code) {
+  int error_class = code;
+  MPI_Error_class(code, &error_class);
+  return error_class == MPI_ERR_TRUNCATE ? FailureKind::config : FailureKind::rank_failed;
+}
+
 class MpiTransport final : public Transport {
  public:
   MpiTransport(MPI_Comm comm, int rank, int size) : Transport(rank, size), comm_(comm) {}
 
   void send(Request& request, int peer, Tag tag, std::span<const std::byte> bytes) override {
-    MPI_Request started = MPI_REQUEST_NULL;
-    begin(request, Request::Kind::send, peer, tag, {});
-    const int code = MPI_Isend(bytes.data(), length_of(bytes.size()), MPI_BYTE, peer, tag.value,
-                               comm_, &started);
-    keep(request, started, code);
+    MPI_Request handle = MPI_REQUEST_NULL;
+    request = {.kind = Request::Kind::send, .peer = peer, .tag = tag.value, .bytes = {}};
+    const int length = length_of(request, bytes.size());
+    const int code = MPI_Isend(bytes.data(), length, MPI_BYTE, peer, tag.value, comm_, &handle);
+    started(request, handle, code);
   }
 
   void receive(Request& request, int peer, Tag tag, std::span<std::byte> bytes) override {
-    MPI_Request started = MPI_REQUEST_NULL;
-    begin(request, Request::Kind::receive, peer, tag, bytes);
-    const int code = MPI_Irecv(bytes.data(), length_of(bytes.size()), MPI_BYTE, peer, tag.value,
-                               comm_, &started);
-    keep(request, started, code);
+    MPI_Request handle = MPI_REQUEST_NULL;
+    request = {.kind = Request::Kind::receive, .peer = peer, .tag = tag.value, .bytes = bytes};
+    const int length = length_of(request, bytes.size());
+    const int code = MPI_Irecv(bytes.data(), length, MPI_BYTE, peer, tag.value, comm_, &handle);
+    started(request, handle, code);
   }
 
   void wait(Request& request, Deadline deadline) override {
     if (request.kind == Request::Kind::none) return;
     MPI_Request handle = handle_of(request);
     MPI_Status status;
+    Clock::time_point slow_since;
     for (int polls = 0;; ++polls) {
       int done = 0;
       const int code = MPI_Test(&handle, &done, &status);
       store(request, handle);
-      if (code != MPI_SUCCESS) {
-        request.kind = Request::Kind::none;
-        throw Failure(FailureKind::rank_failed, name_of(request) + ": " + text_of(code),
-                      {request.peer});
-      }
+      if (code != MPI_SUCCESS) fail_at(request, code);
       if (done) break;
-      if (polls < kSpins) continue;
-      if (abandoned()) throw Failure(FailureKind::timeout, name_of(request) + ": abandoned");
-      if (Clock::now() >= deadline) {
-        throw Failure(FailureKind::timeout, name_of(request) + ": no answer", {request.peer});
-      }
-      if (polls < kSpins + kYields) {
+      if (polls < kPolls) continue;
+      keep_waiting(request, deadline);
+      const Clock::time_point now = Clock::now();
+      if (polls == kPolls) slow_since = now;
+      if (now - slow_since < kSpin) continue;
+      if (now - slow_since < kYield) {
         sched_yield();
       } else {
         std::this_thread::sleep_for(kNap);
       }
     }
-    if (request.kind == Request::Kind::receive) check_length(request, status);
-    request.kind = Request::Kind::none;
-  }
-
-  void cancel(Request& request) noexcept override {
-    if (request.kind == Request::Kind::none) return;
-    MPI_Request handle = handle_of(request);
-    if (request.kind == Request::Kind::receive) MPI_Cancel(&handle);
-    MPI_Request_free(&handle);
+    if (request.kind == Request::Kind::receive) {
+      int arrived = 0;
+      MPI_Get_count(&status, MPI_BYTE, &arrived);
+      request.kind = Request::Kind::none;
+      check_length(request, static_cast<std::size_t>(arrived));
+    }
     request.kind = Request::Kind::none;
   }
 
  private:
-  static int length_of(std::size_t bytes) {
-    if (bytes > INT_MAX) {
-      throw Failure(FailureKind::config, "a segment is longer than 2 GiB; set a smaller one");
-    }
+  bool take_back(Request& request) noexcept override {
+    MPI_Request handle = handle_of(request);
+    if (handle == MPI_REQUEST_NULL) return true;
+    if (request.kind == Request::Kind::receive) MPI_Cancel(&handle);
+    const Deadline deadline = Clock::now() + (unsettled() ? 0ms : kTakeBack);
+    do {
+      int done = 0;
+      if (MPI_Test(&handle, &done, MPI_STATUS_IGNORE) != MPI_SUCCESS || done) return done != 0;
+      std::this_thread::sleep_for(kNap);
+    } while (Clock::now() < deadline);
+    MPI_Request_free(&handle);
+    return false;
+  }
+
+  int length_of(const Request& request, std::size_t bytes) {
+    if (bytes > INT_MAX) fail(FailureKind::config, request, "longer than 2 GiB");
     return static_cast<int>(bytes);
   }
 
-  static void begin(Request& request, Request::Kind kind, int peer, Tag tag,
-                    std::span<std::byte> bytes) {
-    request = {.kind = kind, .peer = peer, .tag = tag.value, .bytes = bytes};
+  void started(Request& request, MPI_Request handle, int code) {
+    store(request, handle);
+    if (code != MPI_SUCCESS) fail_at(request, code);
   }
 
-  static void keep(Request& request, MPI_Request started, int code) {
-    if (code != MPI_SUCCESS) {
-      request.kind = Request::Kind::none;
-      throw Failure(FailureKind::rank_failed, name_of(request) + ": " + text_of(code),
-                    {request.peer});
-    }
-    store(request, started);
+  // MPI has ended a request that it reports an error of.
+  [[noreturn]] void fail_at(Request& request, int code) {
+    const Request failed = request;
+    if (handle_of(request) == MPI_REQUEST_NULL) request.kind = Request::Kind::none;
+    fail(kind_of(code), failed, text_of(code));
   }
 
   static void store(Request& request, MPI_Request handle) {
@@ -119,23 +133,7 @@ class MpiTransport final : public Transport {
     return handle;
   }
 
-  static std::string name_of(const Request& request) {
-    const bool sends = request.kind == Request::Kind::send;
-    return (sends ? "send to rank " : "receive from rank ") + std::to_string(request.peer);
-  }
-
-  static void check_length(const Request& request, const MPI_Status& status) {
-    int bytes = 0;
-    MPI_Get_count(&status, MPI_BYTE, &bytes);
-    if (static_cast<std::size_t>(bytes) != request.bytes.size()) {
-      throw Failure(FailureKind::config, "rank " + std::to_string(request.peer) + " sent " +
-                                             std::to_string(bytes) + " bytes where " +
-                                             std::to_string(request.bytes.size()) +
-                                             " were expected");
-    }
-  }
-
-  MPI_Comm comm_;
+  const MPI_Comm comm_;
 };
 
 }  // namespace

@@ -1,7 +1,6 @@
 // The frame of one collective: its number, its deadline, and the story that its errors tell.
 #pragma once
 
-#include <algorithm>
 #include <sstream>
 #include <string>
 
@@ -18,7 +17,7 @@ class Story {
         options_(options),
         sequence_(transport.begin(options.watch)),
         started_(Clock::now()),
-        deadline_(started_ + limited(options.timeout)) {}
+        deadline_(started_ + std::chrono::duration_cast<Clock::duration>(options.timeout)) {}
   ~Story() { transport_.end(failure_); }
   Story(const Story&) = delete;
   Story& operator=(const Story&) = delete;
@@ -47,12 +46,6 @@ class Story {
   }
 
  private:
-  // A clock counts nanoseconds in 64 bits; ten years are forever.
-  static Clock::duration limited(std::chrono::duration<double> timeout) {
-    constexpr std::chrono::duration<double> longest = std::chrono::years(10);
-    return std::chrono::duration_cast<Clock::duration>(std::min(timeout, longest));
-  }
-
   const char* operation_;
   Transport& transport_;
   const Options& options_;

@@ -1,9 +1,6 @@
 #include "comm/threads.hpp"
 
 #include <algorithm>
-#include <string>
-
-#include "base/failure.hpp"
 
 namespace mls {
 
@@ -28,38 +25,31 @@ class ThreadTransport final : public Transport {
 
   void wait(Request& request, Deadline deadline) override {
     if (request.kind == Request::Kind::none) return;
-    ThreadWorld::Mailbox& box = world_->mailbox(request.peer, rank());
-    std::unique_lock lock(box.mutex);
-    auto found = box.messages.end();
-    const auto arrived = [&] {
-      found = std::find_if(box.messages.begin(), box.messages.end(),
-                           [&](const auto& message) { return message.tag == request.tag; });
-      return found != box.messages.end();
-    };
-    while (!arrived()) {
-      const std::string from = "receive from rank " + std::to_string(request.peer);
-      if (abandoned()) throw Failure(FailureKind::timeout, from + ": abandoned");
-      if (Clock::now() >= deadline) {
-        throw Failure(FailureKind::timeout, from + ": no answer", {request.peer});
-      }
-      // short naps, so that abandon() is noticed
-      box.arrived.wait_until(lock, std::min(deadline, Clock::now() + std::chrono::milliseconds(5)));
-    }
-    if (found->bytes.size() != request.bytes.size()) {
-      throw Failure(FailureKind::config, "rank " + std::to_string(request.peer) + " sent " +
-                                             std::to_string(found->bytes.size()) +
-                                             " bytes where " +
-                                             std::to_string(request.bytes.size()) +
-                                             " were expected");
-    }
-    std::copy(found->bytes.begin(), found->bytes.end(), request.bytes.begin());
-    box.messages.erase(found);
+    while (!arrived(request, deadline)) keep_waiting(request, deadline);
     request.kind = Request::Kind::none;
   }
 
-  void cancel(Request& request) noexcept override { request.kind = Request::Kind::none; }
-
  private:
+  // Takes the message out of its mailbox, or waits for a while.
+  bool arrived(const Request& request, Deadline deadline) {
+    ThreadWorld::Mailbox& box = world_->mailbox(request.peer, rank());
+    std::unique_lock lock(box.mutex);
+    const auto found =
+        std::find_if(box.messages.begin(), box.messages.end(),
+                     [&](const auto& message) { return message.tag == request.tag; });
+    if (found == box.messages.end()) {
+      // short, so that abandon() is noticed
+      box.arrived.wait_until(lock, std::min(deadline, Clock::now() + std::chrono::milliseconds(5)));
+      return false;
+    }
+    check_length(request, found->bytes.size());
+    std::copy(found->bytes.begin(), found->bytes.end(), request.bytes.begin());
+    box.messages.erase(found);
+    return true;
+  }
+
+  bool take_back(Request&) noexcept override { return true; }  // bytes are written by wait only
+
   std::shared_ptr<ThreadWorld> world_;
 };
 

@@ -77,6 +77,6 @@ static_assert(part_of(2, 4, 3).length == 0);
 static_assert(segment_of({3, 5}, 2, 2).start == 7 && segment_of({3, 5}, 2, 2).length == 1);
 static_assert(Ring{0, 3}.left() == 2 && Ring{2, 3}.right() == 0);
 static_assert(Ring{1, 3}.received_chunk(0) == Ring{0, 3}.sent_chunk(0));
-static_assert(BinomialTree{7, 8, 0}.parent() == 6 && BinomialTree{2, 5, 3}.parent() == 0);
+static_assert(BinomialTree{7, 8, 0}.parent() == 6 && BinomialTree{2, 5, 3}.parent() == 3);
 
 }  // namespace mls

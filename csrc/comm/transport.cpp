@@ -82,7 +82,8 @@ void Transport::fail(FailureKind kind, const Request& request, const std::string
   std::vector<int> ranks;
   if (kind != FailureKind::config) ranks.push_back(request.peer);
   throw Failure(
-      kind, (sends ? "send to rank " : "receive from rank ") + std::to_string(request.peer) + ": " + why,
+      kind,
+      (sends ? "send to rank " : "receive from rank ") + std::to_string(request.peer) + ": " + why,
       std::move(ranks));
 }
 

@@ -68,8 +68,6 @@ class Transport {
   // Closes it. A failure that broke the transport is kept for later callers of begin.
   void end(const std::optional<Failure>& failure) noexcept;
 
-  bool broken() const { return broken_; }
-
   // Where the running collective stands, for the reports of other threads.
   void at_step(std::size_t step, std::size_t steps);
   std::string progress() const;
@@ -91,7 +89,7 @@ class Transport {
   const int size_;
   std::uint32_t sequence_ = 0;
   bool broken_ = false;
-  bool unsettled_ = false;
+  std::atomic<bool> unsettled_{false};
   std::optional<Failure> failure_;
   std::function<void()> watch_;
   Clock::time_point next_watch_;

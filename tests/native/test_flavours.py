@@ -53,6 +53,13 @@ def test_handles_that_do_not_fit_say_how_to_rebuild(extension, monkeypatch):
         native.load()
 
 
+def test_an_extension_of_another_version_says_how_to_rebuild(extension, monkeypatch):
+    info = extension.build_info() | {"version": "0.0.1"}
+    monkeypatch.setattr(extension, "build_info", lambda: info)
+    with pytest.raises(ConfigError, match=r"an extension that was built from 0\.0\.1\. Rebuild it"):
+        native.load()
+
+
 def test_the_stub_names_what_the_extension_has(extension):
     stub = ast.parse((PACKAGE / "_native_openmpi.pyi").read_text())
 

@@ -1,0 +1,51 @@
+#include <memory>
+
+#include "bindings/register.hpp"
+#include "comm/mpi.hpp"
+#include "comm/threads.hpp"
+
+namespace py = pybind11;
+
+namespace mls {
+namespace {
+
+std::shared_ptr<Transport> py_mpi_transport(std::uintptr_t comm_address, std::size_t handle_size) {
+  const MpiBuild build = mpi_build();
+  if (handle_size != build.handle_size) {
+    throw Failure(FailureKind::config,
+                  "the running MPI has communicator handles of " + std::to_string(handle_size) +
+                      " bytes, but this extension was built for " +
+                      std::to_string(build.handle_size) + " bytes (" + build.library + ")");
+  }
+  return mpi_transport(comm_address);
+}
+
+std::shared_ptr<ThreadWorld> py_thread_world(int size) {
+  if (size < 1 || size > 1024) {
+    throw Failure(FailureKind::config, "a thread world has 1 to 1024 ranks");
+  }
+  return std::make_shared<ThreadWorld>(size);
+}
+
+std::shared_ptr<Transport> py_thread_transport(ThreadWorld& world, int rank) {
+  if (rank < 0 || rank >= world.size()) {
+    throw Failure(FailureKind::config, "a world of " + std::to_string(world.size()) +
+                                           " ranks has no rank " + std::to_string(rank));
+  }
+  return world.transport(rank);
+}
+
+}  // namespace
+
+void register_transports(py::module_& m) {
+  py::class_<Transport, std::shared_ptr<Transport>>(m, "Transport")
+      .def_property_readonly("rank", &Transport::rank)
+      .def_property_readonly("size", &Transport::size);
+  m.def("MpiTransport", &py_mpi_transport, py::arg("comm_address"), py::arg("comm_handle_size"));
+  py::class_<ThreadWorld, std::shared_ptr<ThreadWorld>>(m, "ThreadWorld")
+      .def(py::init(&py_thread_world), py::arg("size"))
+      .def_property_readonly("size", &ThreadWorld::size)
+      .def("transport", &py_thread_transport, py::arg("rank"));
+}
+
+}  // namespace mls

@@ -1,0 +1,3 @@
+"""The same extension, built for MPICH's handles."""
+
+from mpimlsys._native_openmpi import *
