@@ -11,7 +11,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 NATIVE := $(shell find csrc -name '*.cpp' -o -name '*.hpp' -o -name '*.inc' 2>/dev/null)
-BUILD := setup.py pyproject.toml requirements-dev.txt build_backend/backend.py
+NATIVE_TESTS := $(wildcard tests/native/*.cpp tests/native/*.hpp)
+BUILD := setup.py pyproject.toml requirements-dev.txt build_backend/backend.py build_backend/mpi_compiler.py
 
 .PHONY: demo test install lint format bench docs clean
 
@@ -26,6 +27,7 @@ $(STAMP): $(BUILD) $(NATIVE)
 
 demo: $(STAMP)
 	@$(BIN)/mpimlsys launch -n 2 examples/mnist_cnn.toml --set job.out=runs/demo
+	@printf '\nTo have mpimlsys on your PATH: source .venv/bin/activate\n'
 
 test: $(STAMP)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -34,11 +36,11 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror $(NATIVE)
+	$(BIN)/clang-format --dry-run --Werror $(NATIVE) $(NATIVE_TESTS)
 
 format: $(STAMP)
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $(NATIVE)
+	$(BIN)/clang-format -i $(NATIVE) $(NATIVE_TESTS)
 
 bench: $(STAMP)
 	$(BIN)/mpimlsys bench train

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any, NoReturn
 from mpimlsys import __version__, config
 from mpimlsys.errors import MpimlsysError
 
+_RANK_0_FIRST_S = 2.0
 _EXAMPLES = """\
 examples:
   mpimlsys launch -n 4 examples/mnist_cnn.toml        4 ranks on this machine
@@ -28,6 +30,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         if config.environment().rank_hint:
+            time.sleep(_RANK_0_FIRST_S)
             raise SystemExit(2)
         super().error(message)
 
@@ -62,21 +65,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _report(error: MpimlsysError) -> None:
     """Print an error once; end the other ranks where only this one knows of it."""
-    rank, size = _place()
-    shared = error.on_all_ranks or size == 1
-    if rank == 0 or not shared:
-        where = "" if shared else f" (rank {rank} of {size})"
-        print(f"mpimlsys: error{where}: {error}", file=sys.stderr, flush=True)
-    if not shared:
-        _leave(error.exit_status)
-
-
-def _place() -> tuple[int, int]:
-    """Rank and size; before MPI has started every rank meets the same errors, so the size is 1."""
     current = _context()
-    if current is None:
-        return config.environment().rank_hint or 0, 1
-    return current.rank, current.size
+    rank = (config.environment().rank_hint or 0) if current is None else current.rank
+    everywhere = error.on_all_ranks or (current is not None and current.size == 1)
+    if rank and everywhere:
+        return
+    if rank and current is None:
+        # most likely all ranks meet this error: rank 0 tells it, and its end ends the others
+        time.sleep(_RANK_0_FIRST_S)
+    where = f" (rank {rank})" if rank else ""
+    print(f"mpimlsys: error{where}: {error}", file=sys.stderr, flush=True)
+    if not everywhere:
+        _leave(error.exit_status)
 
 
 def _context() -> Any:

@@ -1,7 +1,7 @@
 """Collective operations on arrays: in place, over all ranks of a role.
 
 An *array* is a NumPy array, or anything that shares CPU memory through DLPack or the buffer
-protocol (a PyTorch tensor, an ``array.array``). It must be C-contiguous and writable. Shapes,
+protocol (a PyTorch tensor, an ``array.array``). It must be C-contiguous and writable. Sizes,
 dtypes and operations are compared between the ranks before data moves, so that a mistake is
 the same clear error on every rank instead of a hang or a wrong result.
 """

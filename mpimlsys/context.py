@@ -84,7 +84,11 @@ class Context:
         self.cores = self._cores(nodes)
 
         self.cluster = cluster
-        self.roles = assign_roles(self.size, nodes, cluster)
+        try:
+            self.roles = assign_roles(self.size, nodes, cluster)
+        except ConfigError as error:
+            error.on_all_ranks = True  # a function of what all ranks know
+            raise
         self.role: Role = self.roles[self.rank]
         self.group = self._own(self.world.Split(int(self.role == "server"), key=self.rank))
         self.group_transport = self.open_transport(self.group)

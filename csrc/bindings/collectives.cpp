@@ -21,11 +21,12 @@ void watch_signals() {
 // afterwards, the array lives for ever.
 template <class Body>
 void run(const Transport& transport, const ArrayView& view, Body body) {
+  const bool unsettled_before = transport.unsettled();
   try {
     const py::gil_scoped_release unlocked;
     body();
   } catch (...) {
-    if (transport.unsettled()) view.owner.inc_ref();
+    if (transport.unsettled() && !unsettled_before) view.owner.inc_ref();
     throw;
   }
 }

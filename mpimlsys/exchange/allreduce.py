@@ -15,6 +15,8 @@ from mpimlsys.context import Context
 from mpimlsys.errors import ConfigError
 from mpimlsys.types import Array, Bucket, State
 
+_STORY_S = 1.0  # lets the operation's own deadline come first: its error names the peer
+
 
 @dataclass(frozen=True)
 class AllReduce:
@@ -65,7 +67,7 @@ class AllReduceExchange:
         tickets, self._tickets = self._tickets, []
         if self._engine is not None:
             for ticket in tickets:
-                self._engine.wait(ticket, timeout_s=self._timeout_s)
+                self._engine.wait(ticket, timeout_s=self._timeout_s + _STORY_S)
         self._checked = True
 
     def state_dict(self) -> State:
@@ -90,6 +92,10 @@ class AllReduceExchange:
             return 0
         # sizes cannot change after the first step, so only that one pays for the comparison
         ticket: int = self._engine.all_reduce(
-            bucket.gradient, "sum", label=f"bucket {bucket.index}", check=not self._checked
+            bucket.gradient,
+            "sum",
+            label=f"bucket {bucket.index}",
+            check=not self._checked,
+            timeout_s=self._timeout_s,
         )
         return ticket

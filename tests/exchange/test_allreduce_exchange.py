@@ -25,7 +25,8 @@ class Engine:
     def __init__(self):
         self.submitted = []
 
-    def all_reduce(self, _, op, *, label, check):
+    def all_reduce(self, _, op, *, label, check, timeout_s):
+        assert timeout_s > 0
         self.submitted.append((label, op, check))
         return len(self.submitted)
 
