@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -101,11 +103,22 @@ def test_a_file_in_the_way(tmp_path):
             create(path)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_parent_that_is_read_only(tmp_path):
+    """In a child, because root may write everywhere unless it gives up that right."""
     tmp_path.chmod(0o500)
-    with pytest.raises(ConfigError, match=r"Permission denied\. Make its folder writable"):
-        create(tmp_path / "run")
+    code = (
+        "import sys; from pathlib import Path; from mpimlsys.train.runfolder import RunFolder\n"
+        "RunFolder.create(Path(sys.argv[1]), False, print)"
+    )
+    drop = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"]
+    done = subprocess.run(
+        [*(drop if os.geteuid() == 0 else []), sys.executable, "-c", code, str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "Permission denied. Make its folder writable" in done.stderr
+    assert "ConfigError" in done.stderr
 
 
 def test_opening_what_is_not_a_run(tmp_path):
