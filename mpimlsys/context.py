@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import atexit
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -219,7 +219,8 @@ class InlineEngine:
 def init(cluster: ClusterSection | None = None, *, timeout_s: float = 300.0) -> Context:
     """Start MPI and return the context of this process; later calls return the same one.
 
-    Collective over the world. A single process without a launcher is a world of one rank.
+    Collective over the world. A single process without a launcher is a world of one rank. From
+    then on, an exception that ends one rank ends the others too, which would wait for it.
 
     Args:
         cluster: how many parameter servers and where; none by default.
@@ -238,11 +239,23 @@ def init(cluster: ClusterSection | None = None, *, timeout_s: float = 300.0) -> 
     if _current is None:
         _current = Context(cluster or ClusterSection(), timeout_s)
         atexit.register(_current.close)
+        sys.excepthook = _ending_all_ranks(_current, sys.excepthook)
     elif cluster is not None and cluster != _current.cluster:
         raise ConfigError(
             f"mpimlsys is already initialised with {_current.cluster}; call init() once."
         )
     return _current
+
+
+def _ending_all_ranks(ctx: Context, previous: Callable[..., Any]) -> Callable[..., Any]:
+    """An exception hook that aborts the job after the traceback, if other ranks do not know."""
+
+    def hook(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        previous(kind, error, trace)
+        if ctx.size > 1 and not getattr(error, "on_all_ranks", False):
+            ctx.abort(130 if kind is KeyboardInterrupt else 1)
+
+    return hook
 
 
 def current() -> Context | None:

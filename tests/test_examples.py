@@ -43,6 +43,16 @@ def test_own_model(mpirun):
     assert len(code) <= 45
 
 
+def test_the_example_of_the_readme(mpirun, tmp_path):
+    readme = (EXAMPLES.parent / "README.md").read_text()
+    script = tmp_path / "script.py"
+    script.write_text(readme.partition("```python\n")[2].partition("```")[0])
+    done = mpirun(2, [script])
+    assert done.returncode == 0, done.stderr
+    accuracy = float(done.stdout.partition("accuracy ")[2].partition("%")[0])
+    assert accuracy > 90
+
+
 def test_all_reduce(mpirun):
     done = mpirun(3, [EXAMPLES / "allreduce.py"])
     assert done.returncode == 0, done.stderr

@@ -15,10 +15,11 @@ from mpimlsys.jobfile import Job, load_job
 from mpimlsys.train import checkpoint
 from mpimlsys.train.build import make_trainer, wants_classes
 from mpimlsys.train.durable import cannot_write
+from mpimlsys.train.report import Evaluation
 from mpimlsys.train.runfolder import RunFolder
 from mpimlsys.train.summary import describe
 from mpimlsys.train.threads import limit_blas_threads
-from mpimlsys.train.trainer import Evaluation, Trainer
+from mpimlsys.train.trainer import Trainer
 from mpimlsys.types import Array, Dataset
 
 

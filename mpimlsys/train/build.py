@@ -15,7 +15,7 @@ from mpimlsys import data, exchange, nn, optim
 from mpimlsys.context import Context
 from mpimlsys.errors import ConfigError, nearest
 from mpimlsys.jobfile import Job, OptimizerSection
-from mpimlsys.train.trainer import Trainer
+from mpimlsys.train.trainer import Trainer, total_steps
 from mpimlsys.types import Dataset
 
 _MODEL_KEYS = ("dropout", "hidden", "activation", "layers", "embedding")
@@ -88,8 +88,7 @@ def build(ctx: Context, job: Job) -> Workbench:
             )
     if job.data.standardise:
         splits = _standardised(ctx, splits, job.job.dtype)
-    total = job.job.epochs * data.steps_per_epoch(count, job.data.batch_size)
-    total = min(total, job.job.max_steps or total)
+    total = total_steps(count, job.data.batch_size, job.job.epochs, job.job.max_steps)
     trainer = make_trainer(ctx, job, splits.description, total)
     return Workbench(job, splits.train, splits.test, splits.description, trainer, total)
 

@@ -16,11 +16,11 @@ from mpimlsys.train import checkpoint, summary
 from mpimlsys.train.build import Workbench, build
 from mpimlsys.train.cadence import Cadence, parse_cadence
 from mpimlsys.train.recorder import Recorder
+from mpimlsys.train.report import Evaluation, Intentions, StepReport
 from mpimlsys.train.restore import restore
 from mpimlsys.train.runfolder import RunFolder
 from mpimlsys.train.signals import StopRequest
 from mpimlsys.train.threads import limit_blas_threads
-from mpimlsys.train.trainer import Evaluation, Intentions, StepReport
 
 
 def train(resolved: ResolvedJob, *, resume: bool = False) -> Evaluation:
@@ -95,9 +95,8 @@ class _Run:
         job = self._job
         steps = self._trainer.steps(
             self._bench.train,
-            epochs=job.job.epochs,
+            total=self._bench.total_steps,
             batch_size=job.data.batch_size,
-            max_steps=job.job.max_steps,
             intentions=self._intentions,
         )
         started = perf_counter()

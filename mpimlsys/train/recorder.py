@@ -13,9 +13,9 @@ from mpimlsys.train.curves import draw
 from mpimlsys.train.events import EventWriter
 from mpimlsys.train.metrics import MetricsWriter, read_metrics
 from mpimlsys.train.progress import Progress
+from mpimlsys.train.report import Evaluation, StepReport
 from mpimlsys.train.runfolder import RunFolder
 from mpimlsys.train.summary import describe
-from mpimlsys.train.trainer import Evaluation, StepReport
 
 _NOTE_S = 0.3  # between lines about epochs, which can be shorter than that
 _PARTS = ("data_s", "forward_s", "backward_s", "exchange_s", "optimizer_s")

@@ -9,7 +9,7 @@ from mpimlsys import __version__
 from mpimlsys.context import Context
 from mpimlsys.jobfile import Job
 from mpimlsys.train.build import Workbench
-from mpimlsys.train.trainer import Evaluation
+from mpimlsys.train.report import Evaluation
 
 
 def banner(ctx: Context, bench: Workbench, threads: int) -> str:

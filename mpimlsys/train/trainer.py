@@ -7,7 +7,6 @@ that must survive a restart is in ``state_dict()``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
@@ -21,6 +20,8 @@ from mpimlsys.exchange import AllReduce
 from mpimlsys.nn import FlatSpace, Module
 from mpimlsys.optim import clip_by_global_norm
 from mpimlsys.train.diagnose import first_nonfinite, nonfinite_parameter
+from mpimlsys.train.progress import Progress
+from mpimlsys.train.report import Clock, Evaluation, Intentions, StepReport
 from mpimlsys.train.signals import STOP_SIGNALS
 from mpimlsys.types import Array, Dataset, IntArray, Phase, State
 
@@ -29,60 +30,6 @@ _EVALUATION_BATCH = 256
 # what the ranks add up beside the gradients: the loss, and votes
 _LOSS, _FAILED, _CHECKPOINT, _STOP = range(4)
 _BALLOT = _STOP + len(STOP_SIGNALS)
-
-
-@dataclass(frozen=True)
-class Intentions:
-    """What one rank asks for at the next step; the ranks act on what any of them asks.
-
-    Attributes:
-        stop_signal: number of the signal that asked to stop, 0 for none.
-        checkpoint: whether a checkpoint is due.
-        failure: an error of this rank alone, to be raised on all.
-    """
-
-    stop_signal: int = 0
-    checkpoint: bool = False
-    failure: MpimlsysError | None = None
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """One step as all ranks saw it; the times are this rank's, in seconds.
-
-    Attributes:
-        step: steps done, counting this one.
-        epoch: from 0.
-        loss: mean over the global batch.
-        samples: size of the global batch.
-        lr: the learning rate that was used.
-        stop_signal, checkpoint: what any rank asked for.
-    """
-
-    step: int
-    epoch: int
-    epoch_end: bool
-    loss: float
-    samples: int
-    lr: float
-    stop_signal: int
-    checkpoint: bool
-    time_s: float
-    data_s: float
-    forward_s: float
-    backward_s: float
-    exchange_s: float
-    optimizer_s: float
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Mean loss and measure over a data set (accuracy, or mean squared error)."""
-
-    loss: float
-    measure: float
-    measure_name: str
-    samples: int
 
 
 class Trainer:
@@ -151,7 +98,7 @@ class Trainer:
         max_steps: int = 0,
         on_step: Callable[[StepReport], None] | None = None,
     ) -> list[StepReport]:
-        """Train. Collective over the workers.
+        """Train, and show how far it is on rank 0. Collective over the workers.
 
         Args:
             dataset: a :class:`~mpimlsys.types.Dataset` or ``(inputs, targets)`` arrays, the same
@@ -168,26 +115,38 @@ class Trainer:
             Diverged: the loss is no longer finite; names the step, rank and layer.
             ConfigError: too few samples, labels out of range.
         """
-        reports = []
         data = _dataset(dataset)
-        for report in self.steps(data, epochs=epochs, batch_size=batch_size, max_steps=max_steps):
-            reports.append(report)
-            if on_step is not None:
-                on_step(report)
+        total = total_steps(len(data), batch_size, epochs, max_steps)
+        progress = Progress() if self.context.is_root else None
+        if progress is not None:
+            progress.start(total, self.steps_done, epochs)
+        reports = []
+        try:
+            for report in self.steps(data, total=total, batch_size=batch_size):
+                reports.append(report)
+                if progress is not None:
+                    progress.step(report.step, report.epoch, report.loss, report.samples)
+                if on_step is not None:
+                    on_step(report)
+        finally:
+            if progress is not None:
+                progress.close()
         return reports
 
     def steps(
         self,
         dataset: Dataset,
         *,
-        epochs: int,
+        total: int,
         batch_size: int,
-        max_steps: int = 0,
         intentions: Callable[[], Intentions] = Intentions,
     ) -> Iterator[StepReport]:
-        """Run the steps from ``steps_done`` on, yielding after each; see :meth:`fit`.
+        """Run the steps from ``steps_done`` to ``total``, yielding after each; see :meth:`fit`.
 
         Args:
+            dataset: the training samples.
+            total: steps of the whole run, see :func:`total_steps`.
+            batch_size: as for :meth:`fit`.
             intentions: asked on each rank at each step.
         """
         count, workers = len(dataset), self.context.group.size
@@ -198,8 +157,6 @@ class Trainer:
             )
         batch_size = min(batch_size or count, count)
         per_epoch = steps_per_epoch(count, batch_size)
-        total = epochs * per_epoch
-        total = min(total, max_steps) if max_steps else total
         plan = self._plan(count, batch_size, per_epoch, total)
         with Prefetcher(dataset, plan) as batches:
             for step in range(self.steps_done, total):
@@ -316,7 +273,7 @@ class Trainer:
     ) -> StepReport:
         ctx, space = self.context, self.space
         started = perf_counter()
-        clock = _Clock()
+        clock = Clock()
         wish = intentions()
         failure = wish.failure
         space.zero_gradients()
@@ -368,7 +325,7 @@ class Trainer:
         )
 
     def _forward_backward(
-        self, inputs: Array, targets: Array, samples: int, begun: set[int], clock: _Clock
+        self, inputs: Array, targets: Array, samples: int, begun: set[int], clock: Clock
     ) -> float:
         """This rank's share of the loss; its gradients go to the exchange as they get ready."""
 
@@ -424,18 +381,17 @@ class Trainer:
         )
 
 
-class _Clock:
-    """Splits a step's time into named parts."""
+def total_steps(count: int, batch_size: int, epochs: int, max_steps: int = 0) -> int:
+    """Steps of a run.
 
-    def __init__(self) -> None:
-        parts = ("data", "forward", "backward", "exchange", "optimizer")
-        self.seconds = {f"{part}_s": 0.0 for part in parts}
-        self._last = perf_counter()
-
-    def lap(self, part: str) -> None:
-        now = perf_counter()
-        self.seconds[f"{part}_s"] += now - self._last
-        self._last = now
+    Args:
+        count: training samples.
+        batch_size: global; 0 for all samples.
+        epochs: passes over the samples.
+        max_steps: limit, 0 for none.
+    """
+    total = epochs * steps_per_epoch(count, batch_size)
+    return min(total, max_steps) if max_steps else total
 
 
 def _not_yet(parameter: Any) -> None:

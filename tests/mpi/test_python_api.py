@@ -114,6 +114,20 @@ def test_a_rank_that_does_not_come_is_a_timeout_with_a_story(mpirun, tmp_path):
     assert "receive from rank 1: no answer" in done.stdout
 
 
+def test_an_exception_on_one_rank_ends_the_others(mpirun, tmp_path):
+    script = tmp_path / "lonely.py"
+    script.write_text(
+        "import numpy as np, mpimlsys as mls\n"
+        "ctx = mls.init()\n"
+        "if ctx.rank == 1:\n"
+        "    raise ValueError('only here')\n"
+        "mls.allreduce(np.ones(4))\n"
+    )
+    done = mpirun(2, [script], timeout_s=60)
+    assert done.returncode != 0
+    assert "ValueError: only here" in done.stderr
+
+
 def test_roles_are_assigned_at_init(mpirun, tmp_path):
     """Only workers train so far."""
     script = tmp_path / "roles.py"

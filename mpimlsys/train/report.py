@@ -1,0 +1,83 @@
+"""What a step and an evaluation tell, and what ranks ask for; and the clock of a step's parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from time import perf_counter
+
+from mpimlsys.errors import MpimlsysError
+
+
+@dataclass(frozen=True)
+class Intentions:
+    """What one rank asks for at the next step; the ranks act on what any of them asks.
+
+    Attributes:
+        stop_signal: number of the signal that asked to stop, 0 for none.
+        checkpoint: whether a checkpoint is due.
+        failure: an error of this rank alone, to be raised on all.
+    """
+
+    stop_signal: int = 0
+    checkpoint: bool = False
+    failure: MpimlsysError | None = None
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """One step as all ranks saw it; the times are this rank's, in seconds.
+
+    Attributes:
+        step: steps done, counting this one.
+        epoch: from 0.
+        epoch_end: whether it was the epoch's last step.
+        loss: mean over the global batch.
+        samples: size of the global batch.
+        lr: the learning rate that was used.
+        stop_signal, checkpoint: what any rank asked for.
+        time_s: of the whole step.
+        data_s: waiting for the batch.
+        forward_s, backward_s: computing, with the loss in forward.
+        exchange_s: waiting for the exchange after backward has ended (exposed).
+        optimizer_s: clipping and updating.
+    """
+
+    step: int
+    epoch: int
+    epoch_end: bool
+    loss: float
+    samples: int
+    lr: float
+    stop_signal: int
+    checkpoint: bool
+    time_s: float
+    data_s: float
+    forward_s: float
+    backward_s: float
+    exchange_s: float
+    optimizer_s: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Mean loss and measure over a data set (accuracy, or mean squared error)."""
+
+    loss: float
+    measure: float
+    measure_name: str
+    samples: int
+
+
+class Clock:
+    """Splits a step's time into parts; see :class:`StepReport`."""
+
+    def __init__(self) -> None:
+        parts = ("data", "forward", "backward", "exchange", "optimizer")
+        self.seconds = {f"{part}_s": 0.0 for part in parts}
+        self._last = perf_counter()
+
+    def lap(self, part: str) -> None:
+        """Count the time since the last lap to a part."""
+        now = perf_counter()
+        self.seconds[f"{part}_s"] += now - self._last
+        self._last = now
