@@ -1,7 +1,7 @@
 """The process environment: read here, and nowhere else in the package.
 
-Guarantees: nothing is imported that starts MPI; ``environment()`` only reads; the two functions
-that write (``prepare_mpi``, ``export_blas_threads``) set only variables the user left unset.
+Guarantees: nothing is imported that starts MPI; ``environment()`` only reads; ``prepare_mpi()``
+sets only variables that the user left unset.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _RANK = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
 _SIZE = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_NTASKS")
 _LOCAL_RANK = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
 _LOCAL_SIZE = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS")
-BLAS_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_BLAS_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def environment(variables: Mapping[str, str] | None = None) -> Environment:
         slurm_job_id=env.get("SLURM_JOB_ID"),
         slurm_nodes=_first_int(env, ("SLURM_JOB_NUM_NODES", "SLURM_NNODES")),
         slurm_tasks=_first_int(env, ("SLURM_NTASKS",)),
-        blas_threads=_first_int(env, BLAS_VARIABLES),
+        blas_threads=_first_int(env, _BLAS_THREADS),
         cuda_visible=env.get("CUDA_VISIBLE_DEVICES"),
         mpicc=env.get("MPICXX") or env.get("MPICC"),
         outcome_file=Path(outcome) if outcome else None,
@@ -86,12 +86,6 @@ def prepare_mpi() -> None:
     alone = environment().launcher == "none"
     os.environ.setdefault("OMPI_MCA_btl", "self" if alone else "^ofi")
     os.environ.setdefault("OMPI_MCA_osc", "^ucx")
-
-
-def export_blas_threads(threads: int) -> None:
-    """Set the BLAS thread variables for libraries that are loaded later and for children."""
-    for name in BLAS_VARIABLES:
-        os.environ.setdefault(name, str(threads))
 
 
 def usable_core_ids() -> frozenset[int]:

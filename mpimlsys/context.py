@@ -18,6 +18,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import threadpoolctl
 
 from mpimlsys import config
 from mpimlsys.errors import (
@@ -55,7 +56,8 @@ class Context:
         world, node_comm: mpi4py communicators (duplicates that belong to the package).
         group: communicator of the ranks of this role (the workers' group on a worker).
         thread_multiple: whether MPI may be called from several threads at once.
-        cores: cores that this rank may use without sharing them with another rank of the node.
+        cores: cores that this rank may use without sharing them with another rank of the node;
+            as many threads are given to its matrix products.
         timeout_s: longest wait of the context's own collectives.
     """
 
@@ -82,6 +84,7 @@ class Context:
         nodes = [int(node) for node in np.searchsorted(np.unique(leaders), leaders)]
         self.node, self.node_count = nodes[self.rank], max(nodes) + 1
         self.cores = self._cores(nodes)
+        self.limit_blas_threads()
 
         self.cluster = cluster
         try:
@@ -102,6 +105,17 @@ class Context:
     def is_root(self) -> bool:
         """Whether this is rank 0, the rank that speaks to the user."""
         return self.rank == 0
+
+    def limit_blas_threads(self, requested: int = 0) -> int:
+        """Set and return the threads of this rank's matrix products.
+
+        Args:
+            requested: how many; 0 takes the user's ``OMP_NUM_THREADS`` or its like, or else the
+                cores that this rank need not share.
+        """
+        threads = requested or config.environment().blas_threads or self.cores
+        threadpoolctl.threadpool_limits(threads, user_api="blas")
+        return threads
 
     def open_transport(self, comm: MPI.Comm) -> Any:
         """A transport of the native extension over ``comm``; the caller keeps ``comm`` alive."""
@@ -202,7 +216,8 @@ class InlineEngine:
         self._timeout_s = timeout_s
 
     def all_reduce(self, array: Array, op: str = "sum", **options: Any) -> int:
-        self._native.all_reduce(self._transport, array, op, timeout_s=self._timeout_s, **options)
+        options.setdefault("timeout_s", self._timeout_s)
+        self._native.all_reduce(self._transport, array, op, **options)
         return 0
 
     def wait(self, ticket: int, timeout_s: float) -> None:

@@ -18,7 +18,6 @@ from mpimlsys.train.durable import cannot_write
 from mpimlsys.train.report import Evaluation
 from mpimlsys.train.runfolder import RunFolder
 from mpimlsys.train.summary import describe
-from mpimlsys.train.threads import limit_blas_threads
 from mpimlsys.train.trainer import Trainer
 from mpimlsys.types import Array, Dataset
 
@@ -93,7 +92,7 @@ def _open(folder: Path) -> tuple[Context, Job, Trainer, data.Description]:
     with ctx.together():
         run = RunFolder.open(folder)
         job = load_job(run.job_file).job
-        limit_blas_threads(ctx, job.job.blas_threads)
+        ctx.limit_blas_threads(job.job.blas_threads)
         # the folder may have been moved since
         place = run.checkpoints if run.checkpoints.is_dir() else job.checkpoint_dir
         damaged: list[str] = []

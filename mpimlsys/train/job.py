@@ -20,7 +20,6 @@ from mpimlsys.train.report import Evaluation, Intentions, StepReport
 from mpimlsys.train.restore import restore
 from mpimlsys.train.runfolder import RunFolder
 from mpimlsys.train.signals import StopRequest
-from mpimlsys.train.threads import limit_blas_threads
 
 
 def train(resolved: ResolvedJob, *, resume: bool = False) -> Evaluation:
@@ -45,7 +44,7 @@ def train(resolved: ResolvedJob, *, resume: bool = False) -> Evaluation:
         say = _say if ctx.is_root else _silent
         with ctx.together():
             _check_available(job)
-        threads = limit_blas_threads(ctx, job.job.blas_threads)
+        threads = ctx.limit_blas_threads(job.job.blas_threads)
         bench = build(ctx, job)
         folder = None
         with ctx.together():
