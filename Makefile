@@ -12,7 +12,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 NATIVE := $(shell find csrc -name '*.cpp' -o -name '*.hpp' -o -name '*.inc' 2>/dev/null)
 NATIVE_TESTS := $(wildcard tests/native/*.cpp tests/native/*.hpp)
-BUILD := setup.py pyproject.toml requirements-dev.txt build_backend/backend.py build_backend/mpi_compiler.py
+BUILD := setup.py pyproject.toml requirements-dev.txt build_backend/backend.py build_backend/mpi_compiler.py \
+	scripts/configure_mpi.sh
 
 .PHONY: demo test install lint format bench docs clean
 
@@ -23,6 +24,7 @@ $(STAMP): $(BUILD) $(NATIVE)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@sh scripts/configure_mpi.sh $(VENV)
 	touch $@
 
 demo: $(STAMP)
