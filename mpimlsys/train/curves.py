@@ -168,7 +168,7 @@ def _dress(panel: Any, y_label: str) -> None:
 
 
 def _evaluations(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return [record for record in records if record.get("event") == "evaluation"]
+    return [record for record in records if any(key.startswith("test_") for key in record)]
 
 
 def _number(value: Any) -> float:

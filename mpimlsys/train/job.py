@@ -157,8 +157,10 @@ class _Run:
         self._samples += report.samples
         self._loss = report.loss
         self._evaluation = None
+        if report.epoch_end and self._bench.test is not None:
+            self._evaluation = self._trainer.evaluate(self._bench.test)
         if self._recorder is not None:
-            self._recorder.step(report)
+            self._recorder.step(report, self._evaluation)
         if report.checkpoint or report.stop_signal:
             self._save()
         if report.stop_signal:
@@ -168,10 +170,6 @@ class _Run:
                 f"{summary.command(self._ctx)} {self._job.out}/job.toml --resume",
                 report.stop_signal,
             )
-        if report.epoch_end and self._bench.test is not None:
-            self._evaluation = self._trainer.evaluate(self._bench.test)
-            if self._recorder is not None:
-                self._recorder.evaluation(report, self._evaluation)
 
     def _save(self) -> None:
         trainer = self._trainer

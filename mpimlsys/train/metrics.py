@@ -1,4 +1,4 @@
-"""``metrics.jsonl``: one JSON object per line, one line per step and per evaluation."""
+"""``metrics.jsonl``: one JSON object per line, one line per step."""
 
 from __future__ import annotations
 

@@ -46,10 +46,10 @@ class Recorder:
             total_steps=bench.total_steps, first_step=steps_done, epochs=job.job.epochs
         )
 
-    def step(self, report: StepReport) -> None:
-        """Record one step."""
+    def step(self, report: StepReport, evaluation: Evaluation | None) -> None:
+        """Record one step, with the measure on the test set where an epoch ended."""
         self._progress.step(report.step, report.epoch, report.loss, report.samples)
-        record = {
+        record: dict[str, Any] = {
             "step": report.step,
             "epoch": report.epoch,
             "loss": report.loss,
@@ -58,30 +58,20 @@ class Recorder:
             "time_s": report.time_s,
             **{part: getattr(report, part) for part in _PARTS},
         }
+        measured = {}
+        if evaluation is not None:
+            measured = {
+                "test_loss": evaluation.loss,
+                f"test_{evaluation.measure_name}": evaluation.measure,
+            }
+            self._tell(report, evaluation)
         try:
-            self._metrics.write(record)
+            self._metrics.write(record | measured)
             self._events.step(report.step, report.loss, report.lr, report.samples / report.time_s)
+            for name, value in measured.items():
+                self._events.scalar(name, value, report.step)
         except MpimlsysError as error:
             self.failure = error
-
-    def evaluation(self, report: StepReport, evaluation: Evaluation) -> None:
-        """Record the measure on the test set at the end of an epoch."""
-        name = f"test_{evaluation.measure_name}"
-        record = {
-            "event": "evaluation",
-            "step": report.step,
-            "epoch": report.epoch,
-            "test_loss": evaluation.loss,
-            name: evaluation.measure,
-        }
-        try:
-            self._metrics.write(record)
-            self._events.scalar(name, evaluation.measure, report.step)
-        except MpimlsysError as error:
-            self.failure = error
-        if monotonic() - self._noted_at >= _NOTE_S:
-            self._noted_at = monotonic()
-            self._progress.note(f"epoch {report.epoch + 1}: {describe(evaluation, 'test')}")
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write ``result.json`` and ``curves.png``."""
@@ -99,3 +89,8 @@ class Recorder:
     def flush(self) -> None:
         """Hand what is held back to the system, before a checkpoint makes its steps final."""
         self._metrics.flush()
+
+    def _tell(self, report: StepReport, evaluation: Evaluation) -> None:
+        if monotonic() - self._noted_at >= _NOTE_S:
+            self._noted_at = monotonic()
+            self._progress.note(f"epoch {report.epoch + 1}: {describe(evaluation, 'test')}")

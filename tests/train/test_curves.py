@@ -16,7 +16,7 @@ def step(number, loss):
 
 
 def evaluation(number, **values):
-    return {"event": "evaluation", "step": number, **values}
+    return {"step": number, **values}
 
 
 def png_size(path):
@@ -63,7 +63,7 @@ def test_the_same_run_gives_the_same_picture(tmp_path):
 
 def test_a_measure_gets_a_panel_of_its_own(tmp_path):
     curves.draw(EVALUATED, {}, tmp_path / "with", "run")
-    curves.draw([r for r in EVALUATED if "event" not in r], {}, tmp_path / "without", "run")
+    curves.draw([r for r in EVALUATED if "test_accuracy" not in r], {}, tmp_path / "without", "run")
     assert (tmp_path / "with").read_bytes() != (tmp_path / "without").read_bytes()
 
 
