@@ -110,9 +110,10 @@ def inputs_from_file(path: Path, description: Description, *, target: str, dtype
     """The samples of a file as a model sees them, for predictions.
 
     Args:
-        path: CSV, NPY, NPZ or IDX, gzip or not; text for a character model.
+        path: CSV, NPY, NPZ or IDX, gzip or not; for a character model a text, which is cut into
+            sequences of the model's length (a shorter one is taken whole, a rest left out).
         description: of the training data.
-        target: a CSV column of this name is left out.
+        target: the target column, which a table may still have; by default the last.
         dtype: of the result.
 
     Raises:
@@ -120,12 +121,13 @@ def inputs_from_file(path: Path, description: Description, *, target: str, dtype
     """
     if description.kind == "text":
         codes = description.vocabulary.encode(read_bytes(path)).astype(np.int64)
-        length = description.input_shape[0]
         if len(codes) == 0:
             raise ConfigError(f"{path} is empty.")
-        return codes[: len(codes) // length * length].reshape(-1, length) if len(
-            codes) >= length else codes[None, :]  # fmt: skip
+        length = min(description.input_shape[0], len(codes))
+        return codes[: len(codes) // length * length].reshape(-1, length)
     table = read_table(path, target=target, labelled=False)
+    if table.inputs.ndim == 2 and table.inputs.shape[1:] == (description.input_shape[0] + 1,):
+        table = read_table(path, target=target)
     inputs = fit_inputs(table, description)
     nothing = np.zeros(len(inputs))
     return _scaled(inputs, nothing, description, dtype).prepare(inputs)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -64,8 +66,8 @@ def predict(folder: Path, inputs: Path, output: Path | None = None) -> None:
     Args:
         folder: of the run.
         inputs: CSV, NPY, NPZ or IDX, gzip or not; shaped as the training samples.
-        output: CSV, NPY or NPZ by its ending; None prints CSV. A row is the class and its
-            probability, or the number. NPZ has ``scores`` too.
+        output: CSV, NPY or NPZ by its ending; None prints CSV. A row is the class (of a text: the
+            next character) and its probability, or the number. NPZ has ``scores`` too.
 
     Raises:
         ConfigError: not a run, no checkpoint, inputs that do not fit, an unknown ending.
@@ -83,7 +85,11 @@ def predict(folder: Path, inputs: Path, output: Path | None = None) -> None:
     trainer.close()
     with ctx.together():
         if ctx.is_root:
-            _write(_columns(scores, trainer.loss.measure_name), scores, output)
+            columns = _columns(scores, trainer.loss.measure_name)
+            if description.kind == "text":
+                characters = description.vocabulary.symbols[columns["prediction"]]
+                columns["prediction"] = np.array([chr(code) for code in characters])
+            _write(columns, scores, output)
 
 
 def _open(folder: Path) -> tuple[Context, Job, Trainer, data.Description]:
@@ -183,8 +189,10 @@ def _write(columns: dict[str, Array], scores: Array, output: Path | None) -> Non
 
 def _csv(columns: dict[str, Array]) -> str:
     def shown(value: Any) -> str:
-        return str(value) if isinstance(value, np.integer) else f"{value:.6g}"
+        return f"{value:.6g}" if isinstance(value, np.floating) else str(value)
 
-    rows = zip(*columns.values(), strict=True)
-    lines = [",".join(columns), *(",".join(map(shown, row)) for row in rows)]
-    return "\n".join(lines) + "\n"
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([map(shown, row) for row in zip(*columns.values(), strict=True)])
+    return text.getvalue()

@@ -122,11 +122,14 @@ def test_inputs_for_prediction_are_scaled_as_the_training_data(tmp_path):
     (tmp_path / "a.csv").write_text("x1,x2\n2,3\n1,2\n")
     found = data.inputs_from_file(tmp_path / "a.csv", description, target="", dtype="float64")
     assert found.tolist() == [[2, 4], [0, 0]]
+    (tmp_path / "c.csv").write_text("x1,x2,x3,x4\n2,3,4,5\n")
+    with pytest.raises(ConfigError, match=r"shape \(4,\), the model was trained on \(2,\)"):
+        data.inputs_from_file(tmp_path / "c.csv", description, target="", dtype="float64")
     (tmp_path / "b.csv").write_text("x1,x2,x3\n2,3,4\n")
-    with pytest.raises(ConfigError, match=r"shape \(3,\), the model was trained on \(2,\)"):
-        data.inputs_from_file(tmp_path / "b.csv", description, target="", dtype="float64")
     found = data.inputs_from_file(tmp_path / "b.csv", description, target="x2", dtype="float64")
     assert found.tolist() == [[2, 8]]
+    found = data.inputs_from_file(tmp_path / "b.csv", description, target="", dtype="float64")
+    assert found.tolist() == [[2, 4]], "the last column is the target that training left out"
 
 
 def test_a_single_picture_is_a_batch_of_one(tmp_path):
