@@ -17,6 +17,16 @@ MARK = "MPIMLSYS_TEST"  # in the environment of every rank that a test starts
 PROJECT = Path(__file__).parent.parent
 
 
+def pytest_configure():
+    """Let children receive signals although this process was started with them ignored.
+
+    As a shell does for what it runs in the background, and nohup.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
+
+
 class Ranks(subprocess.Popen):
     """A launcher with its ranks; they can be ended together, although they leave its group."""
 
