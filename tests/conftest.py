@@ -2,9 +2,11 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import mpi4py
@@ -55,6 +57,7 @@ def launcher(mpi_launcher, tmp_path):
     The ranks are not bound to cores, may be more than the cores, and may be root's.
     """
     started = []
+    folders = []
 
     def start(ranks, argv, *, env=None, cwd=None):
         mark = f"{tmp_path}/{len(started)}"
@@ -67,7 +70,11 @@ def launcher(mpi_launcher, tmp_path):
             root=os.geteuid() == 0,
             environment=os.environ,
         )
-        variables = {**built.additions, MARK: mark, **(env or {})}
+        # a folder of its own, and short: what a killed launcher leaves in /tmp would stop a later
+        # one with the same process id, and the names of sockets must not be long
+        folder = tempfile.mkdtemp(prefix="mls-")
+        folders.append(folder)
+        variables = {**built.additions, MARK: mark, "TMPDIR": folder, **(env or {})}
         process = Ranks(
             built.argv,
             mark,
@@ -87,6 +94,8 @@ def launcher(mpi_launcher, tmp_path):
     for process in started:
         process.kill_all()
         process.communicate(timeout=10)
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
