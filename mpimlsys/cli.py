@@ -159,6 +159,28 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--output", type=Path, metavar="FILE", help="CSV, NPY or NPZ; default: CSV on the terminal"
     )
+    sub = command(
+        "submit",
+        _submit,
+        "write the job's sbatch script and submit it to Slurm",
+        "mpimlsys submit examples/mnist_cnn.toml --nodes 2 --time 00:30:00",
+    )
+    _job_arguments(sub, resume=False)
+    sub.add_argument("--nodes", metavar="N", help="short for --set slurm.nodes=N")
+    sub.add_argument("--time", metavar="T", help="short for --set slurm.time=T")
+    sub.add_argument("--partition", metavar="P", help="short for --set slurm.partition=P")
+    sub = command(
+        "status", _status, "say how a submitted run is doing", "mpimlsys status runs/mnist-cnn"
+    )
+    _run_argument(sub)
+    sub.add_argument("--json", action="store_true", help="print one JSON object")
+    sub = command(
+        "logs", _logs, "print the log of a submitted run", "mpimlsys logs -f runs/mnist-cnn"
+    )
+    _run_argument(sub)
+    sub.add_argument("-f", "--follow", action="store_true", help="go on until the job has ended")
+    sub = command("cancel", _cancel, "cancel a submitted run", "mpimlsys cancel runs/mnist-cnn")
+    _run_argument(sub)
     sub = command("doctor", _doctor, "check this machine and say what to mend", "mpimlsys doctor")
     sub.add_argument("--json", action="store_true", help="print one JSON object")
     sub = command(
@@ -175,7 +197,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _job_arguments(parser: argparse.ArgumentParser) -> None:
+def _job_arguments(parser: argparse.ArgumentParser, *, resume: bool = True) -> None:
     parser.add_argument("job", type=Path, metavar="JOB", help="job file (TOML)")
     parser.add_argument(
         "--set",
@@ -184,9 +206,10 @@ def _job_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="override a key of the job, such as optimizer.lr=0.1; may be repeated",
     )
-    parser.add_argument(
-        "--resume", action="store_true", help="go on from the newest checkpoint of the run"
-    )
+    if resume:
+        parser.add_argument(
+            "--resume", action="store_true", help="go on from the newest checkpoint of the run"
+        )
     parser.add_argument(
         "--dry-run", action="store_true", help="print the job and where each value came from"
     )
@@ -236,6 +259,40 @@ def _predict(options: argparse.Namespace) -> int:
     from mpimlsys.train.apply import predict
 
     predict(options.folder, options.input, options.output)
+    return 0
+
+
+def _submit(options: argparse.Namespace) -> int:
+    from mpimlsys.jobfile import load_job
+    from mpimlsys.launch.slurm import follow
+
+    short = [
+        f"slurm.{key}={json.dumps(value) if key != 'nodes' else value}"
+        for key in ("nodes", "time", "partition")
+        if (value := getattr(options, key)) is not None
+    ]
+    follow.submit(load_job(options.job, [*options.set, *short]), dry_run=options.dry_run)
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    from mpimlsys.launch.slurm import follow
+
+    follow.status(options.folder, as_json=options.json)
+    return 0
+
+
+def _logs(options: argparse.Namespace) -> int:
+    from mpimlsys.launch.slurm import follow
+
+    follow.logs(options.folder, follow=options.follow)
+    return 0
+
+
+def _cancel(options: argparse.Namespace) -> int:
+    from mpimlsys.launch.slurm import follow
+
+    follow.cancel(options.folder)
     return 0
 
 

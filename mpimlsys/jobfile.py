@@ -155,6 +155,28 @@ class CheckpointSection:
 
 
 @dataclass(frozen=True)
+class SlurmSection:
+    partition: str = _key("", "Partition; empty: the cluster's default.")
+    account: str = _key("", "Account to charge; empty: yours by default.")
+    nodes: int = _key(1, "Nodes.", minimum=1)
+    tasks_per_node: int = _key(1, "Ranks per node.", minimum=1)
+    cpus_per_task: int = _key(1, "Cores per rank.", minimum=1)
+    gpus_per_node: int = _key(0, "GPUs per node.", minimum=0)
+    memory: str = _key("", "Memory per node, such as `16G`; empty: the cluster's default.")
+    time: str = _key("01:00:00", "Limit of time, as Slurm writes it.")
+    grace_s: int = _key(
+        120, "Seconds before the end of time at which the run stops with a checkpoint.", minimum=1
+    )
+    requeue: bool = _key(
+        False, "Queue the job again when it was pre-empted or its time was over, and go on."
+    )
+    setup: list[str] = _key(
+        ["source .venv/bin/activate"], "Shell lines before the run, such as `module load openmpi`."
+    )
+    options: list[str] = _key([], "Further options of sbatch, such as `--constraint=ib`.")
+
+
+@dataclass(frozen=True)
 class Job:
     """A complete job; see ``docs/job-file.md`` for every key."""
 
@@ -165,6 +187,7 @@ class Job:
     optimizer: OptimizerSection = field(default_factory=OptimizerSection)
     exchange: ExchangeSection = field(default_factory=ExchangeSection)
     checkpoint: CheckpointSection = field(default_factory=CheckpointSection)
+    slurm: SlurmSection = field(default_factory=SlurmSection)
 
     @property
     def out(self) -> Path:

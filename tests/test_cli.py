@@ -13,7 +13,10 @@ import pytest
 from mpimlsys import data
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ("train", "launch", "evaluate", "predict", "doctor", "bench")
+COMMANDS = (
+    "train", "launch", "evaluate", "predict", "submit", "status", "logs", "cancel",
+    "doctor", "bench",
+)  # fmt: skip
 
 
 def run(*arguments, cwd=None, timeout=100):

@@ -29,7 +29,8 @@ def run(arguments: Sequence[str], *, ranks: int | None = None, hosts: Path | Non
 
     Args:
         arguments: of the command line, such as ``["train", "job.toml"]``.
-        ranks: how many; None for one per core of this machine.
+        ranks: how many; None for the tasks of the Slurm allocation that this process runs in, else
+            one per core of this machine.
         hosts: a host file of the launcher; None for this machine alone.
 
     Returns:
@@ -39,7 +40,8 @@ def run(arguments: Sequence[str], *, ranks: int | None = None, hosts: Path | Non
         ConfigError: no launcher fits, a number of ranks or a host file cannot be used, or this
             process is itself a rank.
     """
-    inside = config.environment().launcher
+    environment = config.environment()
+    inside, allocated = environment.launcher, environment.slurm_job_id is not None
     if inside != "none":
         raise ConfigError(
             f"this process was itself started by {inside}; under {inside} use "
@@ -48,6 +50,8 @@ def run(arguments: Sequence[str], *, ranks: int | None = None, hosts: Path | Non
     if hosts is not None and not hosts.is_file():
         raise ConfigError(f"--hosts {hosts}: no such file.")
     cores = detect.cores()
+    if ranks is None and allocated:
+        ranks = environment.slurm_tasks
     if ranks is None and hosts is not None:
         raise ConfigError("--hosts needs the number of ranks; add -n N.")
     launch = command.build(
@@ -56,9 +60,10 @@ def run(arguments: Sequence[str], *, ranks: int | None = None, hosts: Path | Non
         ranks=cores if ranks is None else ranks,
         cores=cores,
         hosts=hosts,
+        allocated=allocated and hosts is None,
         root=os.geteuid() == 0,
         environment=local.child_environment({}),
     )
     # rank 0 may run on another host: then the folder must be one that the hosts share
-    folder = Path.cwd() if hosts is not None else None
+    folder = Path.cwd() if hosts is not None or allocated else None
     return local.run(launch, outcome_folder=folder)

@@ -48,6 +48,7 @@ def build(
     ranks: int,
     cores: int,
     hosts: Path | None,
+    allocated: bool = False,
     root: bool,
     environment: Mapping[str, str],
 ) -> Command:
@@ -60,6 +61,7 @@ def build(
         cores: of this machine that ranks may be bound to; 0 to bind none.
         hosts: a host file in the launcher's own format; it then decides how many ranks a host
             takes.
+        allocated: whether a scheduler's allocation decides where ranks go.
         root: whether the user is root.
         environment: the variables that are set; these are not overridden.
 
@@ -76,12 +78,13 @@ def build(
     if root:
         wanted |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     additions = {name: value for name, value in wanted.items() if name not in environment}
-    return Command((*head, *_openmpi_placement(ranks, cores, hosts), *program), additions)
+    # Open MPI hands only its own variables to other hosts
+    place = ["-x", OUTCOME] if allocated else _openmpi_placement(ranks, cores, hosts)
+    return Command((*head, *place, *program), additions)
 
 
 def _openmpi_placement(ranks: int, cores: int, hosts: Path | None) -> list[str]:
     if hosts is not None:
-        # Open MPI hands only its own variables to other hosts
         return ["--hostfile", str(hosts), "-x", OUTCOME]
     if ranks > cores:
         return ["--oversubscribe"]
