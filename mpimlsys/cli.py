@@ -136,6 +136,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("-n", "--ranks", type=int, metavar="N", help="ranks; default: one per core")
     sub.add_argument("--hosts", type=Path, metavar="FILE", help="host file of the launcher")
+    sub.add_argument(
+        "--max-restarts",
+        type=int,
+        default=0,
+        metavar="K",
+        help="start again from the newest checkpoint after a crash, at most K times",
+    )
     _job_arguments(sub)
     sub = command(
         "evaluate",
@@ -245,7 +252,9 @@ def _launch(options: argparse.Namespace) -> int:
     arguments = ["train", str(options.job)]
     arguments += [word for override in options.set for word in ("--set", override)]
     arguments += ["--resume"] if options.resume else []
-    return launch.run(arguments, ranks=options.ranks, hosts=options.hosts)
+    return launch.run(
+        arguments, ranks=options.ranks, hosts=options.hosts, max_restarts=options.max_restarts
+    )
 
 
 def _evaluate(options: argparse.Namespace) -> int:

@@ -27,6 +27,7 @@ class Environment:
         rank_hint, size_hint, local_rank_hint, local_size_hint: as the launcher exports them;
             None when it does not. MPI itself decides; these serve before MPI is started.
         slurm_job_id, slurm_nodes, slurm_tasks: the allocation this process runs in, if any.
+        slurm_tasks_per_node, slurm_cpus_per_task: as they were asked for, None where not.
         blas_threads: the user's own choice of BLAS threads, None when there is none.
         cuda_visible: ``CUDA_VISIBLE_DEVICES``.
         mpicc: the compiler wrapper that the user chose for building.
@@ -42,6 +43,8 @@ class Environment:
     slurm_job_id: str | None
     slurm_nodes: int | None
     slurm_tasks: int | None
+    slurm_tasks_per_node: int | None
+    slurm_cpus_per_task: int | None
     blas_threads: int | None
     cuda_visible: str | None
     mpicc: str | None
@@ -67,6 +70,8 @@ def environment(variables: Mapping[str, str] | None = None) -> Environment:
         slurm_job_id=env.get("SLURM_JOB_ID"),
         slurm_nodes=_first_int(env, ("SLURM_JOB_NUM_NODES", "SLURM_NNODES")),
         slurm_tasks=_first_int(env, ("SLURM_NTASKS",)),
+        slurm_tasks_per_node=_first_int(env, ("SLURM_NTASKS_PER_NODE",)),
+        slurm_cpus_per_task=_first_int(env, ("SLURM_CPUS_PER_TASK",)),
         blas_threads=_first_int(env, _BLAS_THREADS),
         cuda_visible=env.get("CUDA_VISIBLE_DEVICES"),
         mpicc=env.get("MPICXX") or env.get("MPICC"),

@@ -74,6 +74,7 @@ class Context:
         self._communicators: list[MPI.Comm] = []
         self.world = self._own(MPI.COMM_WORLD.Dup())
         self.rank, self.size = self.world.rank, self.world.size
+        _check_launcher(self.size)
         self.node_comm = self._own(self.world.Split_type(MPI.COMM_TYPE_SHARED, key=self.rank))
         self.local_rank, self.local_size = self.node_comm.rank, self.node_comm.size
         self.transport = self.open_transport(self.world)
@@ -260,6 +261,24 @@ def init(cluster: ClusterSection | None = None, *, timeout_s: float = 300.0) -> 
             f"mpimlsys is already initialised with {_current.cluster}; call init() once."
         )
     return _current
+
+
+def _check_launcher(size: int) -> None:
+    """A launcher that does not belong to the MPI starts many worlds of one rank.
+
+    Raises:
+        ConfigError: it is so; names the remedy.
+    """
+    environment = config.environment()
+    started = environment.size_hint or 1
+    if environment.launcher != "none" and size == 1 and started > 1:
+        error = ConfigError(
+            f"{environment.launcher} started {started} processes, but MPI sees a world of one: the "
+            "launcher does not belong to the MPI in use. Use 'mpimlsys launch', which finds the "
+            "right one (inside sbatch too), or with srun another --mpi (see srun --mpi=list)."
+        )
+        error.on_all_ranks = True
+        raise error
 
 
 def _ending_all_ranks(ctx: Context, previous: Callable[..., Any]) -> Callable[..., Any]:

@@ -56,6 +56,25 @@ def test_usage_errors_end_with_2_and_only_rank_0_speaks():
     assert (quiet.returncode, quiet.stderr) == (2, "")
 
 
+def test_a_launcher_of_another_mpi_is_told():
+    """As srun with the wrong --mpi: every process believes to be alone."""
+    for rank in (0, 1):
+        done = subprocess.run(
+            [sys.executable, "-c", "import mpimlsys; mpimlsys.init()"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env={
+                **os.environ,
+                "SLURM_STEP_ID": "0",
+                "SLURM_PROCID": str(rank),
+                "SLURM_NTASKS": "2",
+            },
+        )
+        assert done.returncode == 1
+        assert "srun started 2 processes, but MPI sees a world of one" in done.stderr
+
+
 def test_a_dry_run_prints_the_job_and_where_each_value_came_from():
     done = run("train", ROOT / "examples/mnist_cnn.toml", "--set", "optimizer.lr=0.2", "--dry-run")
     assert done.returncode == 0

@@ -24,6 +24,18 @@ OUTCOME = "MPIMLSYS_OUTCOME"
 
 
 @dataclass(frozen=True)
+class Allocation:
+    """What a scheduler has granted, as far as it matters to a launcher.
+
+    Attributes:
+        tasks_per_node, cpus_per_task: as they were asked for, None where not.
+    """
+
+    tasks_per_node: int | None
+    cpus_per_task: int | None
+
+
+@dataclass(frozen=True)
 class Command:
     """What to run.
 
@@ -48,7 +60,7 @@ def build(
     ranks: int,
     cores: int,
     hosts: Path | None,
-    allocated: bool = False,
+    allocation: Allocation | None = None,
     root: bool,
     environment: Mapping[str, str],
 ) -> Command:
@@ -61,7 +73,7 @@ def build(
         cores: of this machine that ranks may be bound to; 0 to bind none.
         hosts: a host file in the launcher's own format; it then decides how many ranks a host
             takes.
-        allocated: whether a scheduler's allocation decides where ranks go.
+        allocation: of a scheduler, which then decides where ranks go.
         root: whether the user is root.
         environment: the variables that are set; these are not overridden.
 
@@ -73,14 +85,28 @@ def build(
     head = [str(launcher.path), "-n", str(ranks)]
     if launcher.family == "hydra":
         place = ["-f", str(hosts)] if hosts is not None else []
+        if allocation is not None and allocation.tasks_per_node:
+            place += ["-ppn", str(allocation.tasks_per_node)]
         return Command((*head, *place, *program))
     wanted = {"OMPI_MCA_btl": "^ofi", "OMPI_MCA_osc": "^ucx"}
     if root:
         wanted |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     additions = {name: value for name, value in wanted.items() if name not in environment}
-    # Open MPI hands only its own variables to other hosts
-    place = ["-x", OUTCOME] if allocated else _openmpi_placement(ranks, cores, hosts)
+    if allocation is not None:
+        place = _openmpi_in(allocation)
+    else:
+        place = _openmpi_placement(ranks, cores, hosts)
     return Command((*head, *place, *program), additions)
+
+
+def _openmpi_in(allocation: Allocation) -> list[str]:
+    # Open MPI hands only its own variables to other hosts
+    place = ["-x", OUTCOME]
+    if allocation.tasks_per_node:
+        # mpirun would fill the first node before it uses the second
+        cores = f":PE={allocation.cpus_per_task}" if (allocation.cpus_per_task or 1) > 1 else ""
+        place += ["--map-by", f"ppr:{allocation.tasks_per_node}:node{cores}"]
+    return place
 
 
 def _openmpi_placement(ranks: int, cores: int, hosts: Path | None) -> list[str]:

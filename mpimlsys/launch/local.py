@@ -98,6 +98,11 @@ def verdict(
     return status or 1, f"the job was lost: it ended ({how}) before rank 0 could report."
 
 
+def crashed(status: int) -> bool:
+    """Whether starting again may help: not after success, a mistake of the user, or a stop."""
+    return status not in (0, 2, *(128 + number for number in _STOP_SIGNALS))
+
+
 def kill_marked(variable: str, value: str) -> None:
     """Kill every process of this machine that was started with ``variable=value``.
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mpimlsys.errors import ConfigError
-from mpimlsys.launch.command import Command, build
+from mpimlsys.launch.command import Allocation, Command, build
 from mpimlsys.launch.find import Launcher
 
 PROGRAM = ["/env/bin/python", "-m", "mpimlsys", "train", "my job.toml"]
@@ -17,7 +17,7 @@ TRAIN = "/env/bin/python -m mpimlsys train 'my job.toml'"
 HOSTS = Path("hosts.txt")
 
 
-def shown(launcher, ranks, *, cores=8, hosts=None, root=False, environment=()):
+def shown(launcher, ranks, *, cores=8, hosts=None, allocation=None, root=False, environment=()):
     return str(
         build(
             launcher,
@@ -25,6 +25,7 @@ def shown(launcher, ranks, *, cores=8, hosts=None, root=False, environment=()):
             ranks=ranks,
             cores=cores,
             hosts=hosts,
+            allocation=allocation,
             root=root,
             environment=dict(environment),
         )
@@ -55,6 +56,22 @@ def shown(launcher, ranks, *, cores=8, hosts=None, root=False, environment=()):
         (
             lambda: shown(OPENMPI, 8, environment={"OMPI_MCA_btl": "tcp,self"}),
             f"OMPI_MCA_osc='^ucx' /env/bin/mpirun -n 8 {TRAIN}",
+        ),
+        (
+            lambda: shown(OPENMPI, 8, allocation=Allocation(4, 1)),
+            f"{TUNED} /env/bin/mpirun -n 8 -x MPIMLSYS_OUTCOME --map-by ppr:4:node {TRAIN}",
+        ),
+        (
+            lambda: shown(OPENMPI, 8, allocation=Allocation(4, 2)),
+            f"{TUNED} /env/bin/mpirun -n 8 -x MPIMLSYS_OUTCOME --map-by ppr:4:node:PE=2 {TRAIN}",
+        ),
+        (
+            lambda: shown(OPENMPI, 8, allocation=Allocation(None, None)),
+            f"{TUNED} /env/bin/mpirun -n 8 -x MPIMLSYS_OUTCOME {TRAIN}",
+        ),
+        (
+            lambda: shown(MPICH, 8, allocation=Allocation(4, 2)),
+            f"/env/bin/mpiexec -n 8 -ppn 4 {TRAIN}",
         ),
         (lambda: shown(MPICH, 4), f"/env/bin/mpiexec -n 4 {TRAIN}"),
         (lambda: shown(MPICH, 99, root=True), f"/env/bin/mpiexec -n 99 {TRAIN}"),

@@ -70,7 +70,16 @@ def test_launch_stops_all_ranks(long_job, tmp_path, number):
     assert len(list((tmp_path / "run" / "checkpoints").glob("step-*"))) == 1
 
 
-def test_launch_survives_the_loss_of_a_rank(long_job, tmp_path):
+def kill_a_rank(job, launcher):
+    found = subprocess.run(
+        ["pgrep", "-f", f"mpimlsys train {job}"], capture_output=True, text=True, timeout=20
+    ).stdout.split()
+    ranks = [int(pid) for pid in found if int(pid) != launcher.pid]
+    assert ranks
+    subprocess.run(["kill", "-9", str(max(ranks))], check=True, timeout=20)
+
+
+def test_launch_tells_the_loss_of_a_rank(long_job, tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-m", "mpimlsys", "launch", "-n", "2", str(long_job)],
         stdout=subprocess.PIPE,
@@ -78,12 +87,26 @@ def test_launch_survives_the_loss_of_a_rank(long_job, tmp_path):
         text=True,
     )
     wait_for_steps(tmp_path / "run", process)
-    ranks = subprocess.run(
-        ["pgrep", "-f", f"mpimlsys train {long_job}"], capture_output=True, text=True, timeout=20
-    ).stdout.split()
-    victims = [int(pid) for pid in ranks if int(pid) != process.pid]
-    assert victims
-    subprocess.run(["kill", "-9", str(max(victims))], check=True, timeout=20)
+    kill_a_rank(long_job, process)
     _, err = process.communicate(timeout=60)
     assert process.returncode not in (0, 2)
     assert "the job was lost" in err
+
+
+def test_launch_starts_again_after_a_crash(long_job, tmp_path):
+    settings = ["--set", "job.max_steps=600", "--set", "checkpoint.every=20 steps"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mpimlsys", "launch", "-n", "2", "--max-restarts", "1",
+         str(long_job), *settings],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    wait_for_steps(tmp_path / "run", process)
+    kill_a_rank(long_job, process)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert "mpimlsys launch: restart 1 of 1" in err
+    assert "going on after step" in out
+    steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").open()]
+    assert steps == list(range(1, 601))
