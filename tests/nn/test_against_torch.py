@@ -234,9 +234,16 @@ def test_the_whole_char_lstm(dtype):
     ],
 )
 def test_default_initialisation_has_the_distribution_of_torch(ours, theirs):
-    module, other = ours(), theirs()
-    attach(module, "float32")
-    for name, parameter in module.named_parameters():
-        its = dict(other.named_parameters())[name].detach().numpy()
-        assert parameter.value.std() == pytest.approx(its.std(), rel=0.25)
-        assert abs(parameter.value).max() == pytest.approx(abs(its).max(), rel=0.05)
+    """Both pooled over 50 seeds: 2000 numbers at least, so 0.1 is many standard errors."""
+    drawn = {}
+    for seed in range(50):
+        torch.manual_seed(seed)
+        module, other = ours(), dict(theirs().named_parameters())
+        attach(module, "float32", seed)
+        for name, parameter in module.named_parameters():
+            mine, its = drawn.setdefault(name, ([], []))
+            mine.append(parameter.value.ravel().copy())
+            its.append(other[name].detach().numpy().ravel())
+    for mine, its in (map(np.concatenate, pair) for pair in drawn.values()):
+        assert mine.std() == pytest.approx(its.std(), rel=0.1)
+        assert abs(mine).max() == pytest.approx(abs(its).max(), rel=0.01)
