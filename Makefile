@@ -3,6 +3,8 @@
 # make install   make .venv with the package and its development tools
 # make lint      ruff, mypy, clang-format
 # make bench     the training benchmark (docs/benchmarks.md)
+# make slurm-up  a Slurm of four emulated hosts on this machine; make slurm-down ends it (root)
+# make net-up    four emulated hosts, RATE=1gbit limits their links; make net-down ends them (root)
 # make docs      write the generated pages of docs/
 # make clean     remove .venv and what was built
 
@@ -15,7 +17,7 @@ NATIVE_TESTS := $(wildcard tests/native/*.cpp tests/native/*.hpp)
 BUILD := setup.py pyproject.toml requirements-dev.txt build_backend/backend.py build_backend/mpi_compiler.py \
 	scripts/configure_mpi.sh
 
-.PHONY: demo test install lint format bench docs clean
+.PHONY: demo test install lint format bench docs clean slurm-up slurm-down net-up net-down
 
 install: $(STAMP)
 
@@ -46,6 +48,15 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/mpimlsys bench train
+
+slurm-up: $(STAMP)
+	@$(BIN)/python tests/cluster/control.py up --slurm $(if $(RATE),--rate $(RATE))
+
+net-up: $(STAMP)
+	@$(BIN)/python tests/cluster/control.py up $(if $(RATE),--rate $(RATE))
+
+slurm-down net-down:
+	@$(PYTHON) tests/cluster/control.py down
 
 docs: $(STAMP)
 	$(BIN)/python -c "from mpimlsys import jobfile; print(jobfile.describe(), end='')" > docs/job-file.md

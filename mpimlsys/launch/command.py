@@ -5,7 +5,8 @@ launcher     what is added to ``-n N PROGRAM``
 ===========  ==========================================================================
 Open MPI     cores bound to ranks where each rank has its own, else ``--oversubscribe``;
              leave to run as root; ``btl=^ofi`` (start-up 0.2 s, not 1.2 s) and
-             ``osc=^ucx`` (silences an error), unless the user set them
+             ``osc=^ucx`` (silences an error), unless the user set them; inside an
+             allocation, daemons that do not die of the ranks' signals (``daemon.sh``)
 hydra        nothing (MPICH and Intel MPI)
 ===========  ==========================================================================
 """
@@ -21,6 +22,7 @@ from mpimlsys.errors import ConfigError
 from mpimlsys.launch.find import Launcher
 
 OUTCOME = "MPIMLSYS_OUTCOME"
+_DAEMON = Path(__file__).with_name("daemon.sh")
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,11 @@ def build(
     wanted = {"OMPI_MCA_btl": "^ofi", "OMPI_MCA_osc": "^ucx"}
     if root:
         wanted |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    if allocation is not None:
+        if launcher.version.startswith("4."):
+            wanted["OMPI_MCA_orte_launch_agent"] = f"sh {_DAEMON} orted"
+        else:
+            wanted["PRTE_MCA_prte_launch_agent"] = f"sh {_DAEMON} prted"
     additions = {name: value for name, value in wanted.items() if name not in environment}
     if allocation is not None:
         place = _openmpi_in(allocation)

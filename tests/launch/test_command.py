@@ -5,14 +5,19 @@ from pathlib import Path
 import pytest
 
 from mpimlsys.errors import ConfigError
+from mpimlsys.launch import command
 from mpimlsys.launch.command import Allocation, Command, build
 from mpimlsys.launch.find import Launcher
 
 PROGRAM = ["/env/bin/python", "-m", "mpimlsys", "train", "my job.toml"]
 OPENMPI = Launcher(Path("/env/bin/mpirun"), "Open MPI", "5.0.11")
+OPENMPI_4 = Launcher(Path("/env/bin/mpirun"), "Open MPI", "4.1.4")
 MPICH = Launcher(Path("/env/bin/mpiexec"), "MPICH", "5.0.2")
 INTEL = Launcher(Path("/opt/intel/bin/mpiexec"), "Intel MPI", "2021.18")
 TUNED = "OMPI_MCA_btl='^ofi' OMPI_MCA_osc='^ucx'"
+DAEMON = Path(command.__file__).parent / "daemon.sh"
+AGENT = f"PRTE_MCA_prte_launch_agent='sh {DAEMON} prted'"
+AGENT_4 = f"OMPI_MCA_orte_launch_agent='sh {DAEMON} orted'"
 TRAIN = "/env/bin/python -m mpimlsys train 'my job.toml'"
 HOSTS = Path("hosts.txt")
 
@@ -59,15 +64,20 @@ def shown(launcher, ranks, *, cores=8, hosts=None, allocation=None, root=False, 
         ),
         (
             lambda: shown(OPENMPI, 8, allocation=Allocation(4, 1)),
-            f"{TUNED} /env/bin/mpirun -n 8 -x MPIMLSYS_OUTCOME --map-by ppr:4:node {TRAIN}",
+            f"{TUNED} {AGENT} /env/bin/mpirun -n 8 -x MPIMLSYS_OUTCOME --map-by ppr:4:node {TRAIN}",
         ),
         (
             lambda: shown(OPENMPI, 8, allocation=Allocation(4, 2)),
-            f"{TUNED} /env/bin/mpirun -n 8 -x MPIMLSYS_OUTCOME --map-by ppr:4:node:PE=2 {TRAIN}",
+            f"{TUNED} {AGENT} /env/bin/mpirun -n 8 -x MPIMLSYS_OUTCOME "
+            f"--map-by ppr:4:node:PE=2 {TRAIN}",
         ),
         (
             lambda: shown(OPENMPI, 8, allocation=Allocation(None, None)),
-            f"{TUNED} /env/bin/mpirun -n 8 -x MPIMLSYS_OUTCOME {TRAIN}",
+            f"{TUNED} {AGENT} /env/bin/mpirun -n 8 -x MPIMLSYS_OUTCOME {TRAIN}",
+        ),
+        (
+            lambda: shown(OPENMPI_4, 8, allocation=Allocation(None, None)),
+            f"{TUNED} {AGENT_4} /env/bin/mpirun -n 8 -x MPIMLSYS_OUTCOME {TRAIN}",
         ),
         (
             lambda: shown(MPICH, 8, allocation=Allocation(4, 2)),

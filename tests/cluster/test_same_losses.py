@@ -1,0 +1,69 @@
+"""One job file under mpirun, srun and sbatch, and over emulated hosts: the same losses."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+BIN = Path(sys.prefix) / "bin"
+JOB = Path(__file__).resolve().parent.parent.parent / "examples" / "mnist_cnn.toml"
+# dropout draws its masks on each rank, so it would depend on their number
+SHORT = ["--set", "job.max_steps=20", "--set", "model.dropout=0.0"]
+
+
+def losses(run):
+    records = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    return np.array([record["loss"] for record in records])
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    """Losses of one process."""
+    run = tmp_path_factory.mktemp("alone")
+    command = [BIN / "mpimlsys", "train", JOB, *SHORT, "--set", f"job.out={run}"]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    assert len(losses(run)) == 20
+    return losses(run)
+
+
+def same(run, expected, ranks):
+    assert json.loads((run / "result.json").read_text())["world_size"] == ranks
+    np.testing.assert_allclose(losses(run), expected, rtol=1e-4)
+
+
+def test_over_four_hosts(hosts, expected):
+    text = "".join(f"{name} slots=1\n" for name in hosts.network.names)
+    (hosts.folder / "hosts").write_text(text)
+    run = hosts.folder / "run"
+    options = ["-n", "4", "--hosts", hosts.folder / "hosts"]
+    hosts.mpimlsys("launch", *options, JOB, *SHORT, "--set", f"job.out={run}")
+    same(run, expected, 4)
+    assert hosts.nothing_left() == []
+
+
+def test_under_srun(cluster, expected):
+    run = cluster.folder / "run"
+    command = ["mpimlsys", "train", JOB, *SHORT, "--set", f"job.out={run}"]
+    done = cluster.run(["srun", "-N2", "-n4", "--mpi=pmix", *command])
+    assert done.returncode == 0, done.stdout + done.stderr
+    same(run, expected, 4)
+
+
+def test_in_a_batch_job(cluster, expected):
+    run = cluster.folder / "run"
+    options = ["--nodes", "2", "--time", "00:10:00", "--set", "slurm.tasks_per_node=2"]
+    setup = f'slurm.setup=["export PATH={BIN}:$PATH"]'
+    submitted = cluster.mpimlsys(
+        "submit", JOB, *options, *SHORT, "--set", f"job.out={run}", "--set", setup
+    )
+    assert re.match(r"submitted job \d+", submitted)
+    log = cluster.mpimlsys("logs", "-f", run)
+    assert "test accuracy" in log
+    status = json.loads(cluster.mpimlsys("status", "--json", run))
+    assert (status["state"], status["exit_status"], status["step"]) == ("COMPLETED", 0, 20)
+    same(run, expected, 4)
+    assert cluster.nothing_left() == []
