@@ -193,14 +193,20 @@ def _parser() -> argparse.ArgumentParser:
     sub = command(
         "bench",
         _bench,
-        "measure training throughput, beside PyTorch where it is installed",
-        "mpimlsys bench train --json",
+        "measure on this machine, what is compared in turn",
+        "mpirun -n 2 mpimlsys bench checkpoint",
     )
-    sub.add_argument("what", choices=("train",), help="what to measure")
-    sub.add_argument("--batch", type=int, default=64, help="samples per step (64)")
-    sub.add_argument("--threads", type=int, default=1, help="BLAS threads of both (1)")
-    sub.add_argument("--repeats", type=int, default=60, help="interleaved repetitions (60)")
-    sub.add_argument("--json", action="store_true", help="print one JSON object")
+    kinds = sub.add_subparsers(dest="what", required=True, metavar="WHAT")
+    kind = kinds.add_parser("train", help="training throughput, beside PyTorch where installed")
+    kind.add_argument("--batch", type=int, default=64, help="samples per step (64)")
+    kind.add_argument("--threads", type=int, default=1, help="BLAS threads of both (1)")
+    kind.add_argument("--repeats", type=int, default=60, help="interleaved repetitions (60)")
+    kind.add_argument("--json", action="store_true", help="print one JSON object")
+    kind = kinds.add_parser("checkpoint", help="time that checkpoints take from training")
+    kind.add_argument("--megabytes", type=int, default=100, help="of parameters (100)")
+    kind.add_argument("--seconds", type=float, default=5.0, help="of a window (5)")
+    kind.add_argument("--repeats", type=int, default=10, help="interleaved repetitions (10)")
+    kind.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 
 
@@ -312,8 +318,15 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from mpimlsys.bench import train
+    from mpimlsys.bench import checkpoint, train
 
+    if options.what == "checkpoint":
+        return checkpoint.run(
+            megabytes=options.megabytes,
+            seconds=options.seconds,
+            repeats=options.repeats,
+            as_json=options.json,
+        )
     return train.run(
         batch=options.batch,
         threads=options.threads,

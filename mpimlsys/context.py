@@ -165,6 +165,14 @@ class Context:
         self.native.broadcast(self.transport, payload, 0, timeout_s=self.timeout_s)
         return payload.tobytes()
 
+    def gather_bytes(self, data: bytes) -> list[bytes]:
+        """Every rank's ``data``, in the order of ranks. Collective over the world."""
+        lengths = self.gather(np.array([len(data)], np.int64))[:, 0]
+        padded = np.zeros(int(lengths.max()), np.uint8)
+        padded[: len(data)] = np.frombuffer(data, np.uint8)
+        rows = zip(self.gather(padded), lengths, strict=True)
+        return [row[:length].tobytes() for row, length in rows]
+
     @contextmanager
     def together(self) -> Iterator[None]:
         """Run a part that may fail on some ranks so that it fails on all. Collective.

@@ -182,6 +182,16 @@ def test_predict_explains_what_does_not_fit(trained, tmp_path):
     assert "Did you mean 'run'?" in done.stderr
 
 
+def test_bench_checkpoint_leaves_nothing(tmp_path):
+    options = ["--megabytes", "4", "--seconds", "1", "--repeats", "2", "--json"]
+    done = run("bench", "checkpoint", *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["state_bytes"] > 3 * 0.9 * 4e6
+    assert result["written_s"] > 0
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_bench_train_measures_and_says_so_without_torch():
     done = run("bench", "train", "--batch", "8", "--repeats", "3", "--json")
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,6 @@
-"""Checkpoints: ``step-0000000123/`` with ``state.safetensors`` and ``manifest.json``.
+"""Checkpoints: ``step-0000000123/`` with the state in safetensors files and ``manifest.json``.
+
+Several processes may write a share of the state each; one of them then commits the whole.
 
 Guarantees:
 
@@ -6,33 +8,36 @@ Guarantees:
   moment leaves the checkpoints that were there.
 * Nothing damaged is loaded, see :mod:`mpimlsys.train.checkpoint_files`.
 
-Refusals: one process writes to a folder at a time.
+Refusals: one job writes to a folder at a time.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mpimlsys.errors import ConfigError, CorruptData
 from mpimlsys.train.checkpoint_files import (
+    Entry,
     check_size,
     read_manifest,
     read_state,
+    state_name,
     write_manifest,
     write_state,
 )
 from mpimlsys.train.durable import cannot_write, sync_folder
-from mpimlsys.types import Array, State
+from mpimlsys.train.shares import Part
+from mpimlsys.types import State
 
-_STATE = "state.safetensors"
 _MANIFEST = "manifest.json"
 _NAME = re.compile(r"step-(\d{10}|[1-9]\d{10,})")
 _STAGING = re.compile(r"\.step-\d+\.(?P<host>.+)\.(?P<pid>\d+)")
@@ -61,20 +66,57 @@ def path_of(folder: Path, step: int) -> Path:
     return folder / f"step-{step:010d}"
 
 
-def save(
-    folder: Path,
-    *,
-    step: int,
-    tensors: Mapping[str, Array],
-    manifest: Mapping[str, object],
-    keep: int,
-) -> Path:
-    """Write a checkpoint, then remove all but the newest ``keep`` whole ones. Local.
+def owner() -> str:
+    """This process, as staging folders name it; see :func:`write_share`."""
+    return f"{socket.gethostname()}.{os.getpid()}"
+
+
+def write_share(
+    folder: Path, step: int, owner: str, parts: Sequence[Part], index: int, count: int
+) -> list[Entry]:
+    """Write the ``index``-th of ``count`` shares where :func:`commit` expects it. Local.
 
     Args:
         folder: of the checkpoints; made if missing.
-        step: steps done; a checkpoint of the same step is replaced.
-        tensors: the state by name; not changed.
+        step: steps done.
+        owner: :func:`owner` of the process that will commit.
+        parts: the share.
+
+    Returns:
+        What to give to :func:`commit`.
+
+    Raises:
+        ConfigError: the file system refuses.
+        TypeError: a dtype that safetensors and NumPy do not share.
+    """
+    target = path_of(folder, step)
+    path = _staging(target, owner) / "new" / state_name(index, count)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return write_state(path, parts)
+    except OSError as error:
+        with contextlib.suppress(OSError):  # make room where there is none left
+            path.unlink()
+        raise cannot_write(target, error, "checkpoint.dir") from error
+
+
+def commit(
+    folder: Path,
+    step: int,
+    files: Sequence[Sequence[Entry]],
+    *,
+    manifest: Mapping[str, object],
+    keep: int,
+) -> Path:
+    """Make a checkpoint of shares that were written for this process. Local.
+
+    Then all but the newest ``keep`` whole ones are removed. A checkpoint of the same step is
+    replaced.
+
+    Args:
+        folder: of the checkpoints.
+        step: steps done.
+        files: of every share, what :func:`write_share` returned.
         manifest: what to remember about the run; whatever JSON can say.
         keep: at least 1.
 
@@ -82,27 +124,36 @@ def save(
         The checkpoint's folder.
 
     Raises:
-        ConfigError: the file system refuses; older checkpoints are untouched.
-        TypeError: a dtype that safetensors and NumPy do not share.
+        ConfigError: the file system refuses, or a share is not there; older checkpoints are
+            untouched.
     """
     target = path_of(folder, step)
-    staging = _staging(target)
+    staging = _staging(target, owner())
     try:
-        _make(folder)
-        _remove_stale(folder)
         try:
             new = staging / "new"
-            new.mkdir(parents=True)
-            entries = write_state(new / _STATE, tensors)
-            write_manifest(new / _MANIFEST, step, entries, manifest)
+            _check_shares(new, files)
+            write_manifest(new / _MANIFEST, step, files, manifest)
             sync_folder(new)
             _put_in_place(new, target, old=staging / "old")
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+        sync_folder(folder.parent)  # the folder may be new
         _prune(folder, step, keep)
     except OSError as error:
         raise cannot_write(target, error, "checkpoint.dir") from error
     return target
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove what writers that died have left. Local."""
+    try:
+        found = [(path, _STAGING.fullmatch(path.name)) for path in folder.iterdir()]
+    except OSError:
+        return  # there is no such folder yet; what else is wrong with it, writing will tell
+    for path, match in found:
+        if match and not _may_live(path, match["host"], int(match["pid"])):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def load(path: Path) -> Checkpoint:
@@ -112,8 +163,8 @@ def load(path: Path) -> Checkpoint:
         CorruptData: a file is missing, cut short or changed; names the file and the tensor.
         ConfigError: it was written in the format of another version.
     """
-    step, run, entries = read_manifest(path / _MANIFEST)
-    return Checkpoint(step, dict(read_state(path / _STATE, entries)), run, path)
+    step, run, files = read_manifest(path / _MANIFEST)
+    return Checkpoint(step, read_state(path, files), run, path)
 
 
 def newest(folder: Path, report: Callable[[str], None]) -> Checkpoint | None:
@@ -152,15 +203,21 @@ def _steps(folder: Path) -> list[int]:
     return sorted(steps, reverse=True)
 
 
-def _staging(target: Path) -> Path:
-    """Where this process prepares ``target``; see :func:`_may_live`."""
-    return target.with_name(f".{target.name}.{socket.gethostname()}.{os.getpid()}")
+def _staging(target: Path, owner: str) -> Path:
+    """Where ``target`` is prepared; see :func:`_may_live`."""
+    return target.with_name(f".{target.name}.{owner}")
 
 
-def _make(folder: Path) -> None:
-    if not folder.is_dir():
-        folder.mkdir(parents=True, exist_ok=True)
-        sync_folder(folder.parent)
+def _check_shares(new: Path, files: Sequence[Sequence[Entry]]) -> None:
+    for index, entries in enumerate(files):
+        path = new / state_name(index, len(files))
+        try:
+            check_size(path, entries)
+        except (FileNotFoundError, CorruptData) as error:
+            raise ConfigError(
+                f"{path}, written by rank {index}, is not what rank 0 sees ({error}). Set "
+                "checkpoint.dir to a folder that all hosts share."
+            ) from error
 
 
 def _put_in_place(new: Path, target: Path, *, old: Path) -> None:
@@ -196,7 +253,9 @@ def _prune(folder: Path, step: int, keep: int) -> None:
 
 
 def _remove(path: Path) -> None:
-    doomed = _staging(path)  # a crash while removing leaves nothing that looks like a checkpoint
+    doomed = _staging(
+        path, owner()
+    )  # a crash while removing leaves nothing that looks like a checkpoint
     path.rename(doomed)
     shutil.rmtree(doomed, ignore_errors=True)
 
@@ -204,18 +263,12 @@ def _remove(path: Path) -> None:
 def _looks_whole(path: Path) -> bool:
     """Whether all is there, without reading the state."""
     try:
-        check_size(path / _STATE, read_manifest(path / _MANIFEST)[2])
+        files = read_manifest(path / _MANIFEST)[2]
+        for index, entries in enumerate(files):
+            check_size(path / state_name(index, len(files)), entries)
     except (OSError, CorruptData, ConfigError):
         return False
     return True
-
-
-def _remove_stale(folder: Path) -> None:
-    """Remove what writers that died have left."""
-    for path in folder.iterdir():
-        match = _STAGING.fullmatch(path.name)
-        if match and not _may_live(path, match["host"], int(match["pid"])):
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def _may_live(path: Path, host: str, pid: int) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 from mpimlsys import context
 from mpimlsys.context import Context
 from mpimlsys.data import steps_per_epoch
-from mpimlsys.errors import ConfigError, Diverged, Interrupted, MpimlsysError
+from mpimlsys.errors import ConfigError, Diverged, Interrupted
 from mpimlsys.jobfile import Job, ResolvedJob
 from mpimlsys.train import checkpoint, summary
 from mpimlsys.train.build import Workbench, build
@@ -19,6 +19,7 @@ from mpimlsys.train.recorder import Recorder
 from mpimlsys.train.report import Evaluation, Intentions, StepReport
 from mpimlsys.train.restore import restore
 from mpimlsys.train.runfolder import RunFolder
+from mpimlsys.train.saver import Saver
 from mpimlsys.train.signals import StopRequest
 
 
@@ -80,7 +81,7 @@ class _Run:
     ) -> None:
         self._ctx, self._bench, self._job, self._trainer = ctx, bench, bench.job, bench.trainer
         self._cadence, self._stop = cadence, stop
-        self._saved_step, self._saved_at = bench.trainer.steps_done, monotonic()
+        self._begun_at = monotonic()
         self._samples, self._training_s, self._loss = 0, 0.0, float("nan")
         self._evaluation: Evaluation | None = None
         self._recorder: Recorder | None = None
@@ -88,6 +89,9 @@ class _Run:
         with ctx.together():
             if folder is not None:
                 self._recorder = Recorder(folder, bench)
+        job = bench.job
+        steps_done = bench.trainer.steps_done
+        self._saver = Saver(ctx, job.checkpoint_dir, keep=job.checkpoint.keep, step=steps_done)
 
     def steps(self) -> None:
         """Train to the end of the job."""
@@ -107,8 +111,9 @@ class _Run:
     def finish(self) -> Evaluation:
         """Save, evaluate, write the result and the curves. Collective."""
         trainer, bench = self._trainer, self._bench
-        if self._saved_step != trainer.steps_done or not trainer.steps_done:
+        if self._saver.begun_step != trainer.steps_done or not trainer.steps_done:
             self._save()
+        self._saver.finish()
         part = "train" if bench.test is None else "test"
         evaluation = self._evaluation or trainer.evaluate(bench.test or bench.train)
         self.result = {
@@ -122,6 +127,8 @@ class _Run:
             "world_size": self._ctx.size,
             "parameters": int(trainer.space.parameters.size),
             "checkpoint": str(self._path()),
+            "checkpoints": self._saver.count,
+            "checkpoint_stall_s": self._saver.stall_s,
         }
         with self._ctx.together():
             if self._recorder is not None:
@@ -129,8 +136,9 @@ class _Run:
         return evaluation
 
     def last_checkpoint(self) -> str:
-        """A sentence on what is saved."""
-        if not self._saved_step:
+        """A sentence on what is saved. Collective."""
+        self._saver.finish()
+        if not self._saver.saved_step:
             return "No checkpoint had been written."
         return f"The last good checkpoint is {self._path()}."
 
@@ -138,20 +146,21 @@ class _Run:
         """Stop what runs in the background."""
         if self._recorder is not None:
             self._recorder.close()
+        self._saver.close()
         self._trainer.close()
 
     def _intentions(self) -> Intentions:
         checkpoint_due = False
-        failure: MpimlsysError | None = None
+        failure = self._saver.failure
         if self._recorder is not None:  # rank 0
-            failure = self._recorder.failure
+            failure = failure or self._recorder.failure
             epochs, rest = divmod(self._trainer.steps_done + 1, self._per_epoch())
             checkpoint_due = self._cadence.due(
-                elapsed_s=monotonic() - self._saved_at,
+                elapsed_s=monotonic() - self._begun_at,
                 steps_done=self._trainer.steps_done + 1,
                 epochs_done=0 if rest else epochs,
             )
-        return Intentions(self._stop.signal_number, checkpoint_due, failure)
+        return Intentions(self._stop.signal_number, checkpoint_due, self._saver.written, failure)
 
     def _after(self, report: StepReport) -> None:
         self._samples += report.samples
@@ -161,9 +170,12 @@ class _Run:
             self._evaluation = self._trainer.evaluate(self._bench.test)
         if self._recorder is not None:
             self._recorder.step(report, self._evaluation)
+        if report.written:
+            self._saver.commit()
         if report.checkpoint or report.stop_signal:
             self._save()
         if report.stop_signal:
+            self._saver.finish()
             raise Interrupted(
                 f"stopped on request ({signal.Signals(report.stop_signal).name}) after step "
                 f"{report.step}; saved in {self._path()}. Go on with: "
@@ -177,17 +189,12 @@ class _Run:
         with self._ctx.together():
             if self._recorder is not None:  # rank 0
                 self._recorder.flush()
-                checkpoint.save(
-                    self._job.checkpoint_dir,
-                    step=trainer.steps_done,
-                    tensors=trainer.state_dict() | self._bench.description.tensors(),
-                    manifest=self._bench.manifest(),
-                    keep=self._job.checkpoint.keep,
-                )
-        self._saved_step, self._saved_at = trainer.steps_done, monotonic()
+        tensors = trainer.state_dict() | self._bench.description.tensors()
+        self._saver.begin(trainer.steps_done, tensors, self._bench.manifest())
+        self._begun_at = monotonic()
 
     def _path(self) -> Path:
-        return checkpoint.path_of(self._job.checkpoint_dir, self._saved_step)
+        return checkpoint.path_of(self._job.checkpoint_dir, self._saver.saved_step)
 
     def _per_epoch(self) -> int:
         return steps_per_epoch(len(self._bench.train), self._job.data.batch_size)

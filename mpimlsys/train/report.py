@@ -15,11 +15,13 @@ class Intentions:
     Attributes:
         stop_signal: number of the signal that asked to stop, 0 for none.
         checkpoint: whether a checkpoint is due.
+        written: whether this rank has written its share of the last checkpoint.
         failure: an error of this rank alone, to be raised on all.
     """
 
     stop_signal: int = 0
     checkpoint: bool = False
+    written: bool = False
     failure: MpimlsysError | None = None
 
 
@@ -35,6 +37,7 @@ class StepReport:
         samples: size of the global batch.
         lr: the learning rate that was used.
         stop_signal, checkpoint: what any rank asked for.
+        written: whether all ranks have written their share of the last checkpoint.
         time_s: of the whole step.
         data_s: waiting for the batch.
         forward_s, backward_s: computing, with the loss in forward.
@@ -50,6 +53,7 @@ class StepReport:
     lr: float
     stop_signal: int
     checkpoint: bool
+    written: bool
     time_s: float
     data_s: float
     forward_s: float

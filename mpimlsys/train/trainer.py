@@ -6,7 +6,7 @@ that must survive a restart is in ``state_dict()``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from time import perf_counter
 from typing import Any
 
@@ -28,7 +28,7 @@ from mpimlsys.types import Array, Dataset, IntArray, Phase, State
 _EVALUATION_BATCH = 256
 
 # what the ranks add up beside the gradients: the loss, and votes
-_LOSS, _FAILED, _CHECKPOINT, _STOP = range(4)
+_LOSS, _FAILED, _CHECKPOINT, _WRITTEN, _STOP = range(5)
 _BALLOT = _STOP + len(STOP_SIGNALS)
 
 
@@ -140,7 +140,7 @@ class Trainer:
         total: int,
         batch_size: int,
         intentions: Callable[[], Intentions] = Intentions,
-    ) -> Iterator[StepReport]:
+    ) -> Generator[StepReport, None, None]:
         """Run the steps from ``steps_done`` to ``total``, yielding after each; see :meth:`fit`.
 
         Args:
@@ -294,6 +294,7 @@ class Trainer:
                 self.exchange.begin(bucket)
         ballot[_FAILED] = failure is not None
         ballot[_CHECKPOINT] = wish.checkpoint
+        ballot[_WRITTEN] = wish.written
         if wish.stop_signal:
             ballot[_STOP + STOP_SIGNALS.index(wish.stop_signal)] = 1
         self.exchange.finish()
@@ -320,6 +321,7 @@ class Trainer:
             lr=lr,
             stop_signal=stops[0] if stops else 0,
             checkpoint=bool(ballot[_CHECKPOINT]),
+            written=int(ballot[_WRITTEN]) == ctx.group.size,
             time_s=perf_counter() - started,
             **clock.seconds,
         )

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from mpimlsys.errors import ConfigError, CorruptData
 from mpimlsys.train import checkpoint, checkpoint_files, durable
+from mpimlsys.train.shares import shares
 
 DTYPES = ["f8", "f4", "f2", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1", "?"]
 
@@ -33,9 +34,23 @@ def tensors():
     }
 
 
+def save_state(folder, step, state, *, manifest=None, keep=3, ranks=1):
+    """What the ranks of a run do, one after the other."""
+    checkpoint.remove_stale(folder)
+    try:
+        parts = shares(state, ranks)
+        files = [
+            checkpoint.write_share(folder, step, checkpoint.owner(), share, index, len(parts))
+            for index, share in enumerate(parts)
+        ]
+        return checkpoint.commit(folder, step, files, manifest=manifest or {}, keep=keep)
+    finally:
+        checkpoint.remove_stale(folder)
+
+
 def save(folder, step, keep=3, **changes):
     state = {"w": np.full(4, float(step)), "n": np.array(step)} | changes
-    return checkpoint.save(folder, step=step, tensors=state, manifest={"seed": 1}, keep=keep)
+    return save_state(folder, step, state, manifest={"seed": 1}, keep=keep)
 
 
 def names(folder):
@@ -53,7 +68,7 @@ def same(left, right):
 
 def test_what_is_saved_comes_back(tmp_path):
     manifest = {"job": {"seed": 7}, "position": [1, 2], "name": "Zürich"}
-    path = checkpoint.save(tmp_path, step=123, tensors=tensors(), manifest=manifest, keep=1)
+    path = save_state(tmp_path, 123, tensors(), manifest=manifest)
     assert path == tmp_path / "step-0000000123"
     assert names(path) == ["manifest.json", "state.safetensors"]
     found = checkpoint.load(path)
@@ -63,13 +78,13 @@ def test_what_is_saved_comes_back(tmp_path):
 
 
 def test_the_state_is_a_safetensors_file(tmp_path):
-    path = checkpoint.save(tmp_path, step=1, tensors=tensors(), manifest={}, keep=1)
+    path = save_state(tmp_path, 1, tensors())
     assert same(safetensors.numpy.load_file(path / "state.safetensors"), tensors())
 
 
 def test_the_exact_bytes_of_a_small_state(tmp_path):
     state = {"b": np.array([1, 2], "<i2"), "a": np.array([1.0], "<f4")}
-    path = checkpoint.save(tmp_path, step=1, tensors=state, manifest={}, keep=1)
+    path = save_state(tmp_path, 1, state)
     head = (
         b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},'
         b'"b":{"dtype":"I16","shape":[2],"data_offsets":[4,8]}}'
@@ -82,7 +97,7 @@ def test_the_exact_bytes_of_a_small_state(tmp_path):
 def test_views_and_foreign_byte_order_are_saved_by_value(tmp_path):
     square = np.arange(12.0).reshape(3, 4)
     state = {"turned": square.T, "strided": square[:, ::2], "big": np.arange(3, dtype=">i4")}
-    path = checkpoint.save(tmp_path, step=1, tensors=state, manifest={}, keep=1)
+    path = save_state(tmp_path, 1, state)
     loaded = checkpoint.load(path).tensors
     for name, value in state.items():
         np.testing.assert_array_equal(loaded[name], value)
@@ -93,7 +108,7 @@ def test_arrays_are_streamed(tmp_path):
     size = sum(value.nbytes for value in state.values())
     tracemalloc.start()
     try:
-        path = checkpoint.save(tmp_path, step=1, tensors=state, manifest={}, keep=1)
+        path = save_state(tmp_path, 1, state)
         saving = tracemalloc.get_traced_memory()[1]
         tracemalloc.reset_peak()
         loaded = checkpoint.load(path)
@@ -250,20 +265,49 @@ def test_a_hostile_manifest_is_corrupt_data(tmp_path, manifest):
 @pytest.mark.parametrize(
     "change",
     [
-        {"tensors": [{"name": "w", "dtype": "F64", "shape": [1 << 62], "sha256": ""}]},
-        {"tensors": [{"name": "w", "dtype": "F64", "shape": [1 << 62, 0], "sha256": ""}]},
-        {"tensors": [{"name": "w", "dtype": "F64", "shape": [-1], "sha256": ""}]},
-        {"tensors": [{"name": "w", "dtype": "F64", "shape": [1.5], "sha256": ""}]},
-        {"tensors": [{"name": "w", "dtype": "F64", "shape": [True], "sha256": ""}]},
-        {"tensors": [{"name": "w", "dtype": "F64", "shape": "ab", "sha256": ""}]},
-        {"tensors": [{"name": "w", "dtype": "F64", "shape": [1] * 99, "sha256": ""}]},
-        {"tensors": [{"name": "w", "dtype": "F99", "shape": [1], "sha256": ""}]},
-        {"tensors": [{"name": "w", "dtype": [], "shape": [1], "sha256": ""}]},
-        {"tensors": [{"name": 3, "dtype": "F64", "shape": [1], "sha256": ""}]},
-        {"tensors": [{"name": "w"}]},
-        {"tensors": [7]},
-        {"tensors": 7},
-        {"tensors": []},
+        {"shape": [1 << 62]},
+        {"shape": [1 << 62, 0]},
+        {"shape": [-1]},
+        {"shape": [1.5]},
+        {"shape": [True]},
+        {"shape": "ab"},
+        {"shape": [1] * 99},
+        {"shape": [3]},
+        {"shape": [5]},
+        {"dtype": "F99"},
+        {"dtype": []},
+        {"name": 3},
+        {"first": 1},
+        {"first": -1},
+        {"first": 0.0},
+        {"count": 3},
+        {"count": -4},
+        {"count": True},
+    ],
+)
+def test_a_forged_entry_is_corrupt_data(tmp_path, change):
+    good = {"name": "w", "dtype": "F64", "shape": [4], "first": 0, "count": 4, "sha256": ""}
+    forge(save(tmp_path, 1), files=[[good | change]])
+    with pytest.raises(CorruptData):
+        checkpoint.load(tmp_path / "step-0000000001")
+
+
+def forge(path, **change):
+    manifest = path / "manifest.json"
+    body = json.loads(manifest.read_bytes()) | change
+    del body["checksum"]
+    manifest.write_bytes(checkpoint_files.seal(body))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"files": [[{"name": "w"}]]},
+        {"files": [[7]]},
+        {"files": [7]},
+        {"files": 7},
+        {"files": []},
+        {"files": [[]]},
         {"step": "x"},
         {"step": None},
         {"run": 3},
@@ -271,21 +315,15 @@ def test_a_hostile_manifest_is_corrupt_data(tmp_path, manifest):
 )
 def test_a_forged_manifest_is_corrupt_data(tmp_path, change):
     path = save(tmp_path, 1)
-    manifest = path / "manifest.json"
-    body = json.loads(manifest.read_bytes())
-    del body["checksum"]
-    manifest.write_bytes(checkpoint_files.seal(body | change))
+    forge(path, **change)
     with pytest.raises(CorruptData):
         checkpoint.load(path)
 
 
 def test_another_versions_format_is_said_as_such(tmp_path):
     path = save(tmp_path, 1)
-    manifest = path / "manifest.json"
-    body = json.loads(manifest.read_bytes()) | {"format": 2, "mpimlsys": "9.1"}
-    del body["checksum"]
-    manifest.write_bytes(checkpoint_files.seal(body))
-    with pytest.raises(ConfigError, match=r"written by mpimlsys 9\.1 in format 2"):
+    forge(path, format=9, mpimlsys="9.1")
+    with pytest.raises(ConfigError, match=r"written by mpimlsys 9\.1 in format 9"):
         checkpoint.newest(tmp_path, pytest.fail)
 
 
@@ -293,9 +331,7 @@ def test_another_versions_format_is_said_as_such(tmp_path):
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
     state = {"w": np.arange(6.0).reshape(2, 3), "ä": np.array(3), "e": np.empty(0, np.int8)}
-    return checkpoint.save(
-        folder, step=1, tensors=state, manifest={"name": "größe \\ \n", "x": 0.1}, keep=1
-    )
+    return save_state(folder, 1, state, manifest={"name": "größe \\ \n", "x": 0.1})
 
 
 @settings(deadline=None, max_examples=300)
@@ -375,7 +411,7 @@ def test_a_killed_writer_leaves_the_one_before(tmp_path):
     code = """
 import os, pathlib, signal, sys
 import numpy as np
-from mpimlsys.train import checkpoint
+from mpimlsys.train import checkpoint, shares
 left = [int(sys.argv[2])]
 def deadly(call):
     def wrapped(*args, **kwargs):
@@ -387,10 +423,13 @@ def deadly(call):
 os.fsync = deadly(os.fsync)
 pathlib.Path.rename = deadly(pathlib.Path.rename)
 state = {"w": np.full(4, 2.0), "n": np.array(2)}
-checkpoint.save(pathlib.Path(sys.argv[1]), step=2, tensors=state, manifest={}, keep=1)
+folder, owner = pathlib.Path(sys.argv[1]), checkpoint.owner()
+(share,) = shares.shares(state, 1)
+entries = checkpoint.write_share(folder, 2, owner, share, 0, 1)
+checkpoint.commit(folder, 2, [entries], manifest={}, keep=1)
 """
     seen = []
-    for calls in range(7):
+    for calls in range(8):
         folder = tmp_path / str(calls)
         save(folder, 1)
         child = subprocess.run([sys.executable, "-c", code, folder, str(calls)], timeout=60)
@@ -399,7 +438,7 @@ checkpoint.save(pathlib.Path(sys.argv[1]), step=2, tensors=state, manifest={}, k
         seen.append((child.returncode, found.step))
         save(folder, 3, keep=1)
         assert names(folder) == ["step-0000000003"]
-    assert seen == [(-9, 1)] * 4 + [(-9, 2)] * 2 + [(0, 2)]
+    assert seen == [(-9, 1)] * 4 + [(-9, 2)] * 3 + [(0, 2)]
 
 
 def test_replacing_a_file_is_all_or_nothing(tmp_path, monkeypatch):
