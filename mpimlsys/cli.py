@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from mpimlsys import __version__, config
-from mpimlsys.errors import MpimlsysError
+from mpimlsys.errors import ConfigError, MpimlsysError
 
 _RANK_0_FIRST_S = 2.0
 _EXAMPLES = """\
@@ -235,7 +235,15 @@ def _run_argument(parser: argparse.ArgumentParser) -> None:
 def _train(options: argparse.Namespace) -> int:
     from mpimlsys.jobfile import load_job
 
-    resolved = load_job(options.job, options.set)
+    try:
+        resolved = load_job(options.job, options.set)
+    except ConfigError as error:
+        if (config.environment().size_hint or 1) == 1 or options.dry_run:
+            raise
+        # the other ranks may have read it: they meet this one at the first agreement of train()
+        from mpimlsys import context
+
+        context.raise_together(context.init(), error)
     if options.dry_run:
         if not config.environment().rank_hint:
             print(resolved.to_toml(origins=True), end="")

@@ -15,6 +15,7 @@ _RANK = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
 _SIZE = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_NTASKS")
 _LOCAL_RANK = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
 _LOCAL_SIZE = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS")
+SLURM_END_TIME = "SLURM_JOB_END_TIME"
 _BLAS_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -28,6 +29,7 @@ class Environment:
             None when it does not. MPI itself decides; these serve before MPI is started.
         slurm_job_id, slurm_nodes, slurm_tasks: the allocation this process runs in, if any.
         slurm_tasks_per_node, slurm_cpus_per_task: as they were asked for, None where not.
+        slurm_end_time: when the allocation ends, in seconds since 1970; None where it is not said.
         blas_threads: the user's own choice of BLAS threads, None when there is none.
         cuda_visible: ``CUDA_VISIBLE_DEVICES``.
         mpicc: the compiler wrapper that the user chose for building.
@@ -45,6 +47,7 @@ class Environment:
     slurm_tasks: int | None
     slurm_tasks_per_node: int | None
     slurm_cpus_per_task: int | None
+    slurm_end_time: int | None
     blas_threads: int | None
     cuda_visible: str | None
     mpicc: str | None
@@ -72,6 +75,7 @@ def environment(variables: Mapping[str, str] | None = None) -> Environment:
         slurm_tasks=_first_int(env, ("SLURM_NTASKS",)),
         slurm_tasks_per_node=_first_int(env, ("SLURM_NTASKS_PER_NODE",)),
         slurm_cpus_per_task=_first_int(env, ("SLURM_CPUS_PER_TASK",)),
+        slurm_end_time=_first_int(env, (SLURM_END_TIME,)),
         blas_threads=_first_int(env, _BLAS_THREADS),
         cuda_visible=env.get("CUDA_VISIBLE_DEVICES"),
         mpicc=env.get("MPICXX") or env.get("MPICC"),

@@ -246,7 +246,10 @@ def load_job(path: Path | str, overrides: Sequence[str] = ()) -> ResolvedJob:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise ConfigError(f"cannot read the job file {path}: {reason}.") from error
+        raise ConfigError(
+            f"cannot read the job file {path}: {reason}. Every rank reads it: on several hosts it "
+            "must be in a folder that they share."
+        ) from error
     return parse_job(text, overrides, name=str(path))
 
 

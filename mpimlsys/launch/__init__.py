@@ -6,6 +6,7 @@ module        what it does
 ``find``      which launcher belongs to the MPI that mpi4py uses (pure)
 ``command``   the launcher's arguments and environment (pure)
 ``detect``    looks at the machine for the two above
+``hosts``     reads and checks a host file
 ``local``     runs the command, passes signals on, leaves no process behind
 ============  ======================================================================
 """
@@ -14,12 +15,15 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from mpimlsys import config
 from mpimlsys.errors import ConfigError
 from mpimlsys.launch import command, detect, local
+from mpimlsys.launch import hosts as host_files
+from mpimlsys.launch.slurm import queue
 
 __all__ = ["run"]
 
@@ -54,17 +58,33 @@ def run(
             f"this process was itself started by {inside}; under {inside} use "
             f"'mpimlsys {' '.join(arguments)}', without launch."
         )
-    if hosts is not None and not hosts.is_file():
-        raise ConfigError(f"--hosts {hosts}: no such file.")
     cores = detect.cores()
     allocation = None
+    additions = {}
+    if environment.slurm_job_id is not None and environment.slurm_end_time is None:
+        additions = _end_time(environment.slurm_job_id)
     if environment.slurm_job_id is not None and hosts is None:
         allocation = command.Allocation(
             environment.slurm_tasks_per_node, environment.slurm_cpus_per_task
         )
-        ranks = environment.slurm_tasks if ranks is None else ranks
-    if ranks is None and hosts is not None:
-        raise ConfigError("--hosts needs the number of ranks; add -n N.")
+        tasks = environment.slurm_tasks
+        ranks = tasks if ranks is None else ranks
+        if tasks is not None and ranks is not None and ranks > tasks:
+            raise ConfigError(
+                f"-n {ranks}: the Slurm allocation is for {tasks} tasks. Leave out -n, or ask for "
+                "more (sbatch --ntasks-per-node, slurm.tasks_per_node)."
+            )
+    if hosts is not None:
+        if ranks is None:
+            raise ConfigError("--hosts needs the number of ranks; add -n N.")
+        listed = host_files.read(hosts)
+        host_files.check_room(listed, hosts, ranks)
+        if unknown := host_files.without_address(listed):
+            print(
+                f"mpimlsys launch: {hosts}: this machine knows no host {' and no '.join(unknown)}. "
+                "Correct the name, unless ssh has an alias for it.",
+                file=sys.stderr,
+            )
     launcher = detect.launcher()
     # rank 0 may run on another host: then the folder must be one that the hosts share
     folder = Path.cwd() if hosts is not None or allocation is not None else None
@@ -80,9 +100,18 @@ def run(
             root=os.geteuid() == 0,
             environment=local.child_environment({}),
         )
-        status = local.run(launch, outcome_folder=folder)
+        status = local.run(launch, additions=additions, outcome_folder=folder)
         if restart > max_restarts or not local.crashed(status):
             break
         print(f"mpimlsys launch: restart {restart} of {max_restarts}", file=sys.stderr, flush=True)
         program += [] if "--resume" in program else ["--resume"]
     return status
+
+
+def _end_time(job: str) -> dict[str, str]:
+    """What newer versions of Slurm set by themselves, so that a run can stop before."""
+    try:
+        left_s = queue.time_left_s(job)
+    except ConfigError:
+        return {}  # a queue that does not answer must not keep the job from running
+    return {} if left_s is None else {config.SLURM_END_TIME: str(int(time.time() + left_s))}

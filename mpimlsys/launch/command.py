@@ -118,7 +118,8 @@ def _openmpi_in(allocation: Allocation) -> list[str]:
 
 def _openmpi_placement(ranks: int, cores: int, hosts: Path | None) -> list[str]:
     if hosts is not None:
-        return ["--hostfile", str(hosts), "-x", OUTCOME]
+        # said, because a default with ":oversubscribe" would start all ranks on the first host
+        return ["--hostfile", str(hosts), "--map-by", "slot", "-x", OUTCOME]
     if ranks > cores:
         return ["--oversubscribe"]
     if ranks * 2 <= cores:

@@ -47,11 +47,18 @@ def child_environment(additions: Mapping[str, str]) -> dict[str, str]:
     return {**os.environ, **additions}
 
 
-def run(command: Command, *, grace_s: float = 30.0, outcome_folder: Path | None = None) -> int:
+def run(
+    command: Command,
+    *,
+    additions: Mapping[str, str] | None = None,
+    grace_s: float = 30.0,
+    outcome_folder: Path | None = None,
+) -> int:
     """Print and run ``command``, wait for its end. From the main thread only.
 
     Args:
         command: of the launcher.
+        additions: further environment variables, for rank 0.
         grace_s: seconds between the first request to stop and killing the job.
         outcome_folder: where rank 0 can write its report; None for the system's temporary folder.
 
@@ -61,7 +68,7 @@ def run(command: Command, *, grace_s: float = 30.0, outcome_folder: Path | None 
     print(f"$ {command}", flush=True)
     with tempfile.TemporaryDirectory(prefix=".mpimlsys-", dir=outcome_folder) as folder:
         outcome = Path(folder) / "outcome.json"
-        job = _Job(command, outcome, grace_s)
+        job = _Job(command, outcome, grace_s, additions or {})
         try:
             launcher_status = job.wait()
         finally:
@@ -140,7 +147,9 @@ def _read(outcome: Path) -> int | None:
 class _Job:
     """A running launcher, and the signals that this process receives meanwhile."""
 
-    def __init__(self, command: Command, outcome: Path, grace_s: float) -> None:
+    def __init__(
+        self, command: Command, outcome: Path, grace_s: float, additions: Mapping[str, str]
+    ) -> None:
         self.stop_signal = 0
         self.killed = False
         self._mark = str(outcome)
@@ -152,7 +161,7 @@ class _Job:
         self._previous = {number: signal.signal(number, self._stop) for number in heard}
         self._process = subprocess.Popen(
             command.argv,
-            env=child_environment({**command.additions, OUTCOME: self._mark}),
+            env=child_environment({**command.additions, **additions, OUTCOME: self._mark}),
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import signal
+import time
 from pathlib import Path
 from time import monotonic, perf_counter
 from typing import Any
 
-from mpimlsys import context
+import numpy as np
+
+from mpimlsys import config, context
 from mpimlsys.context import Context
 from mpimlsys.data import steps_per_epoch
 from mpimlsys.errors import ConfigError, Diverged, Interrupted
@@ -21,6 +24,7 @@ from mpimlsys.train.restore import restore
 from mpimlsys.train.runfolder import RunFolder
 from mpimlsys.train.saver import Saver
 from mpimlsys.train.signals import StopRequest
+from mpimlsys.train.timelimit import should_stop
 
 
 def train(resolved: ResolvedJob, *, resume: bool = False) -> Evaluation:
@@ -43,8 +47,11 @@ def train(resolved: ResolvedJob, *, resume: bool = False) -> Evaluation:
     with StopRequest() as stop:
         ctx = context.init(job.cluster, timeout_s=job.exchange.timeout_s)
         say = _say if ctx.is_root else _silent
-        with ctx.together():
+        with ctx.together():  # also with ranks that could not read the job file, see cli.py
             _check_available(job)
+        clocks = ctx.gather(np.array([time.time()]))[:, 0]
+        if remark := summary.clock_remark(clocks.tolist()):
+            say(f"warning: {remark}")
         threads = ctx.limit_blas_threads(job.job.blas_threads)
         bench = build(ctx, job)
         folder = None
@@ -82,6 +89,8 @@ class _Run:
         self._ctx, self._bench, self._job, self._trainer = ctx, bench, bench.job, bench.trainer
         self._cadence, self._stop = cadence, stop
         self._begun_at = monotonic()
+        self._ends_at = float(config.environment().slurm_end_time or "inf")
+        self._out_of_time = False
         self._samples, self._training_s, self._loss = 0, 0.0, float("nan")
         self._evaluation: Evaluation | None = None
         self._recorder: Recorder | None = None
@@ -151,16 +160,26 @@ class _Run:
 
     def _intentions(self) -> Intentions:
         checkpoint_due = False
+        stop = self._stop.signal_number
         failure = self._saver.failure
         if self._recorder is not None:  # rank 0
             failure = failure or self._recorder.failure
             epochs, rest = divmod(self._trainer.steps_done + 1, self._per_epoch())
+            elapsed = monotonic() - self._begun_at
             checkpoint_due = self._cadence.due(
-                elapsed_s=monotonic() - self._begun_at,
+                elapsed_s=elapsed,
                 steps_done=self._trainer.steps_done + 1,
                 epochs_done=0 if rest else epochs,
             )
-        return Intentions(self._stop.signal_number, checkpoint_due, self._saver.written, failure)
+            self._out_of_time = should_stop(
+                left_s=self._ends_at - time.time(),
+                due=checkpoint_due,
+                interval_s=elapsed,
+                saving_s=self._saver.longest_s,
+            )
+            if self._out_of_time:
+                stop = stop or signal.SIGUSR1
+        return Intentions(stop, checkpoint_due, self._saver.written, failure)
 
     def _after(self, report: StepReport) -> None:
         self._samples += report.samples
@@ -176,8 +195,11 @@ class _Run:
             self._save()
         if report.stop_signal:
             self._saver.finish()
+            why = f"on request ({signal.Signals(report.stop_signal).name})"
+            if self._out_of_time:  # only rank 0 knows, and speaks
+                why = "because the allocation's time is nearly over"
             raise Interrupted(
-                f"stopped on request ({signal.Signals(report.stop_signal).name}) after step "
+                f"stopped {why} after step "
                 f"{report.step}; saved in {self._path()}. Go on with: "
                 f"{summary.command(self._ctx)} {self._job.out}/job.toml --resume",
                 report.stop_signal,

@@ -43,6 +43,7 @@ class Saver:
         saved_step: of the newest checkpoint that was committed.
         count: of checkpoints.
         stall_s: seconds for which training stood still for them on this rank.
+        longest_s: seconds from the beginning of one to the last rank's having written, at most.
 
     Raises:
         ConfigError: the folder cannot be written, or is not one folder on all hosts. Collective.
@@ -57,7 +58,8 @@ class Saver:
         self._manifest: Mapping[str, object] = {}
         self._copy = np.empty(0, np.uint8)
         self.begun_step = self.saved_step = step
-        self.count, self.stall_s = 0, 0.0
+        self.count, self.stall_s, self.longest_s = 0, 0.0, 0.0
+        self._begun_at = 0.0
         self._owner = ctx.broadcast_bytes(checkpoint.owner().encode()).decode()
         if ctx.is_root:
             checkpoint.remove_stale(folder)
@@ -97,6 +99,7 @@ class Saver:
         mine = self._copied(parts[rank]) if rank < self._files else None
         self.begun_step, self._manifest = step, manifest
         self._writing = self._thread.submit(self._write, mine)
+        self._begun_at = started
         self.stall_s += perf_counter() - started
 
     def commit(self) -> None:
@@ -113,6 +116,7 @@ class Saver:
             )  # fmt: skip
         self._writing, self.saved_step = None, self.begun_step
         self.count += 1
+        self.longest_s = max(self.longest_s, perf_counter() - self._begun_at)
         self.stall_s += perf_counter() - started
 
     def finish(self) -> None:

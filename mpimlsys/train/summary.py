@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mpimlsys import __version__
@@ -10,6 +10,8 @@ from mpimlsys.context import Context
 from mpimlsys.jobfile import Job
 from mpimlsys.train.build import Workbench
 from mpimlsys.train.report import Evaluation
+
+_SAME_CLOCK_S = 60.0
 
 
 def banner(ctx: Context, bench: Workbench, threads: int) -> str:
@@ -52,6 +54,23 @@ def ending(ctx: Context, job: Job, evaluation: Evaluation, result: Mapping[str, 
             f"--set optimizer.lr={job.optimizer.lr / 2:g}",
             f"  tensorboard --logdir {job.out}",
         ]
+    )
+
+
+def clock_remark(clocks: Sequence[float]) -> str:
+    """What to say when the ranks' clocks differ by more than a minute, empty when they do not.
+
+    Args:
+        clocks: seconds since 1970, of each rank, read at the same moment.
+    """
+    offsets = [clock - clocks[0] for clock in clocks]
+    rank = max(range(len(offsets)), key=lambda rank: abs(offsets[rank]))
+    if abs(offsets[rank]) < _SAME_CLOCK_S:
+        return ""
+    return (
+        f"the clock of rank {rank}'s host is {abs(offsets[rank]):.0f} s "
+        f"{'ahead of' if offsets[rank] > 0 else 'behind'} that of rank 0: times in logs and limits "
+        "of time will mislead. Have it set (timedatectl shows it, chronyd or ntpd keep it)."
     )
 
 

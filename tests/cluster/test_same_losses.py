@@ -40,7 +40,8 @@ def test_over_four_hosts(hosts, expected):
     (hosts.folder / "hosts").write_text(text)
     run = hosts.folder / "run"
     options = ["-n", "4", "--hosts", hosts.folder / "hosts"]
-    hosts.mpimlsys("launch", *options, JOB, *SHORT, "--set", f"job.out={run}")
+    said = hosts.mpimlsys("launch", *options, JOB, *SHORT, "--set", f"job.out={run}")
+    assert "4 ranks on 4 nodes" in said
     same(run, expected, 4)
     assert hosts.nothing_left() == []
 
@@ -50,6 +51,7 @@ def test_under_srun(cluster, expected):
     command = ["mpimlsys", "train", JOB, *SHORT, "--set", f"job.out={run}"]
     done = cluster.run(["srun", "-N2", "-n4", "--mpi=pmix", *command])
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "4 ranks on 2 nodes" in done.stdout
     same(run, expected, 4)
 
 
@@ -62,7 +64,7 @@ def test_in_a_batch_job(cluster, expected):
     )
     assert re.match(r"submitted job \d+", submitted)
     log = cluster.mpimlsys("logs", "-f", run)
-    assert "test accuracy" in log
+    assert "4 ranks on 2 nodes" in log
     status = json.loads(cluster.mpimlsys("status", "--json", run))
     assert (status["state"], status["exit_status"], status["step"]) == ("COMPLETED", 0, 20)
     same(run, expected, 4)

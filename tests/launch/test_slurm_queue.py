@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mpimlsys.launch.slurm.queue import State, parse
+from mpimlsys.launch.slurm.queue import State, parse, parse_time
 
 ROOT = Path(__file__).parent.parent.parent
 SHOWN = (
@@ -107,3 +107,19 @@ def test_mistakes_are_explained(slurm, tmp_path):
     done = slurm("submit", ROOT / "examples/mnist_cnn.toml", "--partition", "x")
     assert done.returncode == 2
     assert "invalid partition specified: x" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("59", 59),
+        ("1:05", 65),
+        ("2:00:01", 7201),
+        ("1-00:00:00", 86400),
+        ("UNLIMITED", None),
+        ("INVALID", None),
+        ("", None),
+    ],
+)
+def test_times_as_slurm_writes_them(text, seconds):
+    assert parse_time(text) == seconds

@@ -110,3 +110,12 @@ def test_launch_starts_again_after_a_crash(long_job, tmp_path):
     assert "going on after step" in out
     steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").open()]
     assert steps == list(range(1, 601))
+
+
+def test_a_run_stops_before_the_time_of_its_allocation_is_over(long_job, tmp_path, mpirun):
+    ends = str(int(time.time()) + 16)  # the last 10 s are for stopping
+    done = mpirun(2, ["-m", "mpimlsys", "train", long_job], env={"SLURM_JOB_END_TIME": ends})
+    assert done.returncode == 128 + signal.SIGUSR1, done.stdout + done.stderr
+    assert "stopped because the allocation's time is nearly over after step" in done.stderr
+    (saved,) = (tmp_path / "run" / "checkpoints").glob("step-*")
+    assert json.loads((saved / "manifest.json").read_text())["step"] > 0

@@ -40,7 +40,12 @@ def sbatch(script: Path) -> int:
     Raises:
         ConfigError: there is no Slurm, or it refuses; gives its reason.
     """
-    output = _run(["sbatch", "--parsable", str(script)], f"Slurm refuses {script}")
+    try:
+        output = _run(["sbatch", "--parsable", str(script)], f"Slurm refuses {script}")
+    except ConfigError as error:
+        if "partition" not in str(error):
+            raise
+        raise ConfigError(f"{error} {_partitions()}") from error
     return int(output.partition(";")[0])
 
 
@@ -76,6 +81,29 @@ def parse(text: str) -> State:
     )
 
 
+def time_left_s(job: str) -> float | None:
+    """Seconds until a job's time is over, None when it is not limited.
+
+    Raises:
+        ConfigError: there is no Slurm, or it does not answer.
+    """
+    return parse_time(_run(["squeue", "--noheader", f"--jobs={job}", "--format=%L"], "no time"))
+
+
+def parse_time(text: str) -> float | None:
+    """Seconds of ``[days-][[hours:]minutes:]seconds``, None for anything else.
+
+    Example:
+        >>> parse_time("1-00:01:05"), parse_time("UNLIMITED")
+        (86465.0, None)
+    """
+    match = re.fullmatch(r"(?:(\d+)-)?(?:(?:(\d+):)?(\d+):)?(\d+)", text.strip())
+    if match is None:
+        return None
+    days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
 def scancel(job: int) -> None:
     """End a job: first a SIGUSR1 to its script would stop it cleanly; this does not wait.
 
@@ -83,6 +111,16 @@ def scancel(job: int) -> None:
         ConfigError: there is no Slurm, or it refuses.
     """
     _run(["scancel", str(job)], f"job {job} cannot be cancelled")
+
+
+def _partitions() -> str:
+    """What to do about a partition that does not exist."""
+    remedy = "Choose one that sinfo lists: slurm.partition, or --partition."
+    try:
+        names = _run(["sinfo", "--noheader", "--format=%R"], "no list").split()
+    except ConfigError:
+        return remedy
+    return f"This cluster has: {', '.join(sorted(set(names)))}. {remedy}"
 
 
 def _run(command: Sequence[str], what: str) -> str:
@@ -98,6 +136,8 @@ def _run(command: Sequence[str], what: str) -> str:
     except subprocess.TimeoutExpired:
         raise ConfigError(f"{what}: {command[0]} gave no answer for {_TIMEOUT_S:g} s.") from None
     if done.returncode:
-        reason = (done.stderr or done.stdout).strip().splitlines() or ["no reason given"]
-        raise ConfigError(f"{what}: {reason[-1]}.")
+        lines = (done.stderr or done.stdout).strip().splitlines() or ["no reason given"]
+        # what follows is advice on Slurm's own command line
+        reason = next((line for line in lines if line.startswith(f"{command[0]}: ")), lines[-1])
+        raise ConfigError(f"{what}: {reason.strip('.')}.")
     return done.stdout.strip()
