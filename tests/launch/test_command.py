@@ -51,7 +51,8 @@ def shown(launcher, ranks, *, cores=8, hosts=None, allocation=None, root=False, 
         ),
         (
             lambda: shown(OPENMPI, 32, hosts=HOSTS),
-            f"{TUNED} /env/bin/mpirun -n 32 --hostfile hosts.txt --map-by slot -x MPIMLSYS_OUTCOME {TRAIN}",
+            f"{TUNED} /env/bin/mpirun -n 32 --hostfile hosts.txt --map-by slot "
+            f"-x MPIMLSYS_OUTCOME {TRAIN}",
         ),
         (
             lambda: shown(OPENMPI, 8, root=True),
