@@ -1,13 +1,14 @@
 """``mpimlsys doctor``: look at this machine, judge it, say what to mend.
 
-``probe`` and ``mpi`` look (effects), ``findings`` judges (pure), ``report`` prints.
+``probe`` and ``mpi`` look (effects), ``findings`` and ``placement`` judge (pure), ``report``
+prints.
 """
 
 from __future__ import annotations
 
 from mpimlsys import config
 from mpimlsys.doctor import mpi, probe, report
-from mpimlsys.doctor.facts import Facts, Mpi, Ranks
+from mpimlsys.doctor.facts import Facts, Mpi, Place, Ranks
 from mpimlsys.doctor.findings import can_train, judge
 from mpimlsys.doctor.watchdog import deadline
 from mpimlsys.errors import ConfigError
@@ -35,7 +36,9 @@ def run(*, json: bool) -> int:
     if facts is None:
         return 0
     findings = judge(facts)
-    print(report.as_json(facts, findings) if json else report.text(findings), flush=True)
+    print(
+        report.as_json(facts, findings) if json else report.text(findings, facts.places), flush=True
+    )
     if facts.ranks.message_error:
         mpi.abandon()
     return 0 if can_train(findings) else 1
@@ -48,11 +51,14 @@ def _diagnose() -> Facts | None:
     inside = environment.launcher != "none"
     machine = probe.machine()
     found: tuple[Mpi | None, Ranks] = None, Ranks(1, 1, machine.cores, (machine.host,))
+    places: tuple[Place, ...] = ()
     error = ""
     try:
         if inside:
             with deadline(_MPI_S, _NO_ANSWER):
                 found = mpi.look()
+                if rank != 0 or not found[1].message_error:
+                    places = mpi.places(probe.place(machine))
         else:
             found = mpi.look_in_child()
     except ConfigError as failure:
@@ -61,4 +67,4 @@ def _diagnose() -> Facts | None:
         if error:
             raise ConfigError(error)
         return None
-    return Facts(probe.software(), machine, probe.start(), found[0], error, found[1])
+    return Facts(probe.software(), machine, probe.start(), found[0], error, found[1], places)

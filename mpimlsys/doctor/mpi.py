@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mpimlsys import __version__, config, native
-from mpimlsys.doctor.facts import Mpi, Ranks
+from mpimlsys.doctor.facts import Mpi, Place, Ranks
 from mpimlsys.errors import ConfigError
 from mpimlsys.launch import detect
 from mpimlsys.launch.local import child_environment
@@ -28,6 +28,7 @@ _SMALL_ROUNDS = 500
 _LARGE_ROUNDS = 9
 _LARGE_BYTES = 4 << 20
 _FIRST_MESSAGE_S = 20.0
+_CLOCK_ROUNDS = 5
 # what a library maps once it moves messages through shared memory
 _EVIDENCE = {
     "/dev/shm/sm_segment.": "shared memory (Open MPI, sm)",
@@ -69,6 +70,27 @@ def look() -> tuple[Mpi, Ranks]:
         cuda_aware=_cuda_aware(path),
     )
     return mpi, _ranks(MPI, mpi)
+
+
+def places(own: Place) -> tuple[Place, ...]:
+    """Where all ranks run. Collective over the world, after :func:`look`; complete on rank 0.
+
+    Args:
+        own: where this rank runs.
+    """
+    from mpi4py import MPI
+
+    world = MPI.COMM_WORLD
+    node = world.Split_type(MPI.COMM_TYPE_SHARED)
+    first = node.bcast(world.rank)
+    node.Free()
+    # MPI goes by host names; ranks that it puts together may still have a /dev/shm each
+    own = dataclasses.replace(own, memory=f"{own.memory}:{first}")
+    everyone = world.gather(own) or []
+    return tuple(
+        dataclasses.replace(place, clock_offset_s=round(offset, 6))
+        for place, offset in zip(everyone, _clock_offsets(world), strict=True)
+    )
 
 
 def look_in_child(timeout_s: float = 60.0) -> tuple[Mpi, Ranks]:
@@ -215,6 +237,25 @@ def _ping_pong(world: Any, peer: int, buffer: bytearray, rounds: int) -> float:
             world.Send(buffer, peer)
         times.append((time.perf_counter() - before) / 2)
     return statistics.median(times[-rounds:])
+
+
+def _clock_offsets(world: Any) -> list[float]:
+    """Each rank's wall clock minus that of rank 0, in seconds; complete on rank 0 only."""
+    offsets = [0.0] if world.rank == 0 else []
+    for peer in range(1, world.size):
+        rounds = []
+        for _ in range(_CLOCK_ROUNDS):
+            if world.rank == 0:
+                before = time.time()
+                theirs = world.sendrecv(None, peer, source=peer)
+                after = time.time()
+                rounds.append((after - before, theirs - (before + after) / 2))
+            elif world.rank == peer:
+                world.recv(source=0)
+                world.send(time.time(), 0)
+        if world.rank == 0:
+            offsets.append(min(rounds)[1])  # the fastest round is the least uncertain
+    return offsets
 
 
 def _transport() -> str:

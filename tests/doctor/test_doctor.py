@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from mpimlsys.doctor.ranges import expand
+
 DOCTOR = [sys.executable, "-m", "mpimlsys", "doctor"]
 
 
@@ -88,6 +90,64 @@ def test_two_ranks_agree_and_exchange_messages(mpirun):
     found = subjects(done.stdout)
     assert found["agreement"]["level"] == "ok"
     assert found["started by"]["level"] == "ok"
+
+
+def test_the_place_of_each_rank_is_shown(mpirun, tmp_path):
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text("#!/bin/sh\necho 'GPU 0: H100 (UUID: GPU-1234)'\n")
+    smi.chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = mpirun(2, ["-m", "mpimlsys", "doctor"], env={"PATH": path})
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = done.stdout.split("\n\n")[1].splitlines()
+    assert table[0].split() == ["ranks", "host", "cores", "NUMA", "GPU"]
+    assert all(row.split()[-1] == "GPU-1234" for row in table[1:])
+    assert "WARN   GPU per rank" in done.stdout
+
+
+def test_places_are_in_the_object_for_programs(mpirun):
+    done = mpirun(2, ["-m", "mpimlsys", "doctor", "--json"])
+    first, second = json.loads(done.stdout)["facts"]["places"]
+    assert (first["host"], first["memory"]) == (second["host"], second["memory"])
+    assert expand(first["cores"]) <= expand(first["allowed_cores"])
+    assert first["clock_offset_s"] == 0
+    assert abs(second["clock_offset_s"]) < 1
+
+
+def test_a_clock_that_is_ahead_is_found(mpirun, tmp_path):
+    script = tmp_path / "ahead.py"
+    script.write_text(
+        "import sys, time\n"
+        "from mpimlsys import config, doctor\n"
+        "from mpimlsys.doctor import probe\n"
+        "if config.environment().rank_hint == 1:\n"
+        "    now = time.time\n"
+        "    time.time = lambda: now() + 125\n"
+        "    probe.socket.gethostname = lambda: 'n2'\n"
+        "sys.exit(doctor.run(json=True))\n"
+    )
+    done = mpirun(2, [script])
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = subjects(done.stdout)["clocks"]
+    assert found["level"] == "warning"
+    assert "n2 is 2 min 5 s ahead" in found["what"]
+
+
+def test_ranks_with_a_shared_memory_each_are_found(mpirun, tmp_path):
+    """As in two containers on one host: MPI goes by the host's name and notices nothing."""
+    alone = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /dev/shm && exec "$@"', "sh"]
+    if subprocess.run([*alone, "true"], capture_output=True, timeout=20).returncode:
+        pytest.skip("this user cannot mount a file system of its own (needs root)")
+    script = tmp_path / "contained.py"
+    script.write_text(
+        f"import os, sys\n"
+        f"os.execvp('unshare', [*{alone}, sys.executable, '-m', 'mpimlsys', 'doctor', '--json'])\n"
+    )
+    done = mpirun(2, [script])
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = subjects(done.stdout)["one memory"]
+    assert found["level"] == "warning"
+    assert "ranks 0 and 1 of" in found["what"]
 
 
 def test_ranks_with_different_versions_are_an_error(mpirun, tmp_path):

@@ -225,6 +225,14 @@ def test_the_json_object_is_stable():
     assert list(shown) == ["format", "can_train", "findings", "facts"]
     assert (shown["format"], shown["can_train"]) == (1, True)
     assert set(shown["findings"][0]) == {"subject", "level", "what", "remedy"}
-    assert set(shown["facts"]) == {"software", "machine", "start", "mpi", "mpi_error", "ranks"}
+    assert set(shown["facts"]) == {
+        "software",
+        "machine",
+        "start",
+        "mpi",
+        "mpi_error",
+        "ranks",
+        "places",
+    }
     assert shown["facts"]["mpi"]["path"] == "/env/lib/libmpi.so.40"
     assert shown["facts"]["ranks"]["hosts"] == ["n1"]

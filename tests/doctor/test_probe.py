@@ -1,4 +1,4 @@
-"""Reading the control groups, comparing the ranks, keeping a deadline."""
+"""Reading control groups, NUMA nodes and GPUs, comparing the ranks, keeping a deadline."""
 
 import subprocess
 import sys
@@ -7,7 +7,8 @@ import time
 import pytest
 
 from mpimlsys.doctor.mpi import compare
-from mpimlsys.doctor.probe import quota_cores
+from mpimlsys.doctor.probe import numa_nodes, quota_cores, visible_gpus
+from mpimlsys.doctor.ranges import compact, expand
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,42 @@ def test_version_1_control_groups(tmp_path):
     assert quota_cores(tmp_path, membership) == 3.0
     (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("-1\n")
     assert quota_cores(tmp_path, membership) is None
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"),
+    [(set(), ""), ({3}, "3"), ({0, 1, 2, 5}, "0-2,5"), ({7, 1, 9, 8}, "1,7-9")],
+)
+def test_sets_are_written_as_the_kernel_does(numbers, text):
+    assert compact(numbers) == text
+    assert expand(text + "\n") == numbers
+
+
+def test_numa_nodes_of_cores(tmp_path):
+    for node, cores in {0: "0-1,4-5", 1: "2-3,6-7", 2: ""}.items():
+        (tmp_path / f"node{node}").mkdir()
+        (tmp_path / f"node{node}" / "cpulist").write_text(cores + "\n")
+    assert numa_nodes(tmp_path, frozenset({4})) == "0"
+    assert numa_nodes(tmp_path, frozenset({1, 2})) == "0-1"
+    assert numa_nodes(tmp_path / "none", frozenset({1})) == ""
+
+
+@pytest.mark.parametrize(
+    ("selection", "expected"),
+    [
+        (None, ("GPU-aa1", "GPU-ab2")),
+        ("", ()),
+        ("1", ("GPU-ab2",)),
+        ("1,0", ("GPU-ab2", "GPU-aa1")),
+        ("GPU-ab, 0", ("GPU-ab2", "GPU-aa1")),
+        ("0,7,1", ("GPU-aa1",)),
+        ("-1,0", ()),
+        ("NoDevFiles", ()),
+        ("MIG-5f", ("MIG-5f",)),
+    ],
+)
+def test_the_gpus_that_cuda_shows(selection, expected):
+    assert visible_gpus(["GPU-aa1", "GPU-ab2"], selection) == expected
 
 
 def test_differences_name_values_and_ranks():
