@@ -85,7 +85,7 @@ def run(
                 "Correct the name, unless ssh has an alias for it.",
                 file=sys.stderr,
             )
-    launcher = detect.launcher()
+    launcher = detect.launcher(allocated=allocation is not None)
     # rank 0 may run on another host: then the folder must be one that the hosts share
     folder = Path.cwd() if hosts is not None or allocation is not None else None
     program = [sys.executable, "-m", "mpimlsys", *arguments]

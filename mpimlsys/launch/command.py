@@ -8,6 +8,7 @@ Open MPI     cores bound to ranks where each rank has its own, else ``--oversubs
              ``osc=^ucx`` (silences an error), unless the user set them; inside an
              allocation, daemons that do not die of the ranks' signals (``daemon.sh``)
 hydra        nothing (MPICH and Intel MPI)
+srun         the way of finding each other (PMI) that fits the MPI
 ===========  ==========================================================================
 """
 
@@ -90,6 +91,8 @@ def build(
         if allocation is not None and allocation.tasks_per_node:
             place += ["-ppn", str(allocation.tasks_per_node)]
         return Command((*head, *place, *program))
+    if launcher.family == "srun":
+        return _srun(launcher, head, program, allocation)
     wanted = {"OMPI_MCA_btl": "^ofi", "OMPI_MCA_osc": "^ucx"}
     if root:
         wanted |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
@@ -104,6 +107,18 @@ def build(
     else:
         place = _openmpi_placement(ranks, cores, hosts)
     return Command((*head, *place, *program), additions)
+
+
+def _srun(
+    launcher: Launcher, head: list[str], program: Sequence[str], allocation: Allocation | None
+) -> Command:
+    openmpi = launcher.vendor == "Open MPI"
+    place = ["--mpi=pmix" if openmpi else "--mpi=pmi2"]
+    if allocation is not None and allocation.cpus_per_task:
+        place += [f"--cpus-per-task={allocation.cpus_per_task}"]  # not passed on since Slurm 22.05
+    # Open MPI 4 hangs or aborts with Slurm's default way to exchange addresses, 5 with this one
+    fence = {"SLURM_PMIX_FENCE": "tree"} if openmpi and launcher.version.startswith("4.") else {}
+    return Command((*head, *place, *program), fence)
 
 
 def _openmpi_in(allocation: Allocation) -> list[str]:

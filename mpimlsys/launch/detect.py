@@ -75,13 +75,24 @@ def mapped_library() -> str:
     return next((line.split()[-1] for line in maps if "/libmpi" in line), "")
 
 
-def launcher() -> find.Launcher:
+def launcher(*, allocated: bool = False) -> find.Launcher:
     """The launcher of the MPI in use.
+
+    Args:
+        allocated: whether this is inside a Slurm allocation, where srun serves when the MPI's own
+            launcher is not installed.
 
     Raises:
         ConfigError: there is no MPI, or no launcher that belongs to it.
     """
-    return launcher_of(mpi_in_use())
+    mpi = mpi_in_use()
+    try:
+        return launcher_of(mpi)
+    except ConfigError:
+        srun = shutil.which("srun")
+        if not allocated or srun is None:
+            raise
+        return find.Launcher(Path(srun), mpi.vendor, mpi.version, is_srun=True)
 
 
 def launcher_of(mpi: MpiInUse) -> find.Launcher:

@@ -13,7 +13,7 @@ from typing import Literal
 
 from mpimlsys.errors import ConfigError
 
-Family = Literal["openmpi", "hydra"]
+Family = Literal["openmpi", "hydra", "srun"]
 
 # hydra's own name first: Intel MPI's mpirun is a shell script, which dies of the signals that the
 # ranks should get
@@ -35,15 +35,19 @@ class Launcher:
         vendor: of the MPI it belongs to, in mpi4py's words, such as ``"Open MPI"``; empty when
             it does not say.
         version: such as ``"5.0.11"``, empty when it does not say.
+        is_srun: whether it is Slurm's, which starts ranks of the MPI of ``vendor``.
     """
 
     path: Path
     vendor: str
     version: str = ""
+    is_srun: bool = False
 
     @property
     def family(self) -> Family:
         """Which command line it takes."""
+        if self.is_srun:
+            return "srun"
         return "openmpi" if self.vendor == "Open MPI" else "hydra"
 
 

@@ -69,3 +69,26 @@ def test_in_a_batch_job(cluster, expected):
     assert (status["state"], status["exit_status"], status["step"]) == ("COMPLETED", 0, 20)
     same(run, expected, 4)
     assert cluster.nothing_left() == []
+
+
+WITHOUT_MPIRUN = """
+import sys
+from mpimlsys import cli
+from mpimlsys.errors import ConfigError
+from mpimlsys.launch import detect
+def none(mpi):
+    raise ConfigError("no mpirun")
+detect.launcher_of = none
+sys.exit(cli.main())
+"""
+
+
+def test_launch_takes_srun_where_there_is_no_mpirun(cluster, expected):
+    run = cluster.folder / "run"
+    program = ["python", "-c", WITHOUT_MPIRUN, "launch", JOB, *SHORT, "--set", f"job.out={run}"]
+    done = cluster.run(["salloc", "-N2", "-n4", *program])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "srun -n 4 --mpi=pm" in done.stdout
+    assert "4 ranks on 2 nodes" in done.stdout
+    same(run, expected, 4)
+    assert cluster.nothing_left() == []

@@ -1,5 +1,6 @@
 """The launchers' command lines, compared whole with recorded ones."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from mpimlsys.launch.find import Launcher
 PROGRAM = ["/env/bin/python", "-m", "mpimlsys", "train", "my job.toml"]
 OPENMPI = Launcher(Path("/env/bin/mpirun"), "Open MPI", "5.0.11")
 OPENMPI_4 = Launcher(Path("/env/bin/mpirun"), "Open MPI", "4.1.4")
+SRUN = Launcher(Path("/usr/bin/srun"), "Open MPI", "5.0.11", is_srun=True)
 MPICH = Launcher(Path("/env/bin/mpiexec"), "MPICH", "5.0.2")
 INTEL = Launcher(Path("/opt/intel/bin/mpiexec"), "Intel MPI", "2021.18")
 TUNED = "OMPI_MCA_btl='^ofi' OMPI_MCA_osc='^ucx'"
@@ -83,6 +85,18 @@ def shown(launcher, ranks, *, cores=8, hosts=None, allocation=None, root=False, 
         (
             lambda: shown(MPICH, 8, allocation=Allocation(4, 2)),
             f"/env/bin/mpiexec -n 8 -ppn 4 {TRAIN}",
+        ),
+        (
+            lambda: shown(SRUN, 8, allocation=Allocation(4, None)),
+            f"/usr/bin/srun -n 8 --mpi=pmix {TRAIN}",
+        ),
+        (
+            lambda: shown(replace(SRUN, version="4.1.4"), 8, allocation=Allocation(4, 2)),
+            f"SLURM_PMIX_FENCE=tree /usr/bin/srun -n 8 --mpi=pmix --cpus-per-task=2 {TRAIN}",
+        ),
+        (
+            lambda: shown(replace(SRUN, vendor="MPICH"), 8, allocation=Allocation(4, None)),
+            f"/usr/bin/srun -n 8 --mpi=pmi2 {TRAIN}",
         ),
         (lambda: shown(MPICH, 4), f"/env/bin/mpiexec -n 4 {TRAIN}"),
         (lambda: shown(MPICH, 99, root=True), f"/env/bin/mpiexec -n 99 {TRAIN}"),
