@@ -1,7 +1,7 @@
 # make demo      train a small network on handwritten digits with 2 ranks (installs what it needs)
 # make test      run the whole test suite (installs what it needs)
 # make install   make .venv with the package and its development tools
-# make lint      ruff, mypy, clang-format
+# make lint      ruff, mypy, clang-format, shellcheck
 # make bench     the training benchmark (docs/benchmarks.md)
 # make slurm-up  a Slurm of four emulated hosts on this machine; make slurm-down ends it (root)
 # make net-up    four emulated hosts, RATE=1gbit limits their links; make net-down ends them (root)
@@ -41,6 +41,7 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $(NATIVE) $(NATIVE_TESTS)
+	$(BIN)/shellcheck slurm/*.sbatch scripts/*.sh .ci/run
 
 format: $(STAMP)
 	$(BIN)/ruff format .

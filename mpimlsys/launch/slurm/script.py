@@ -50,11 +50,12 @@ def render(slurm: SlurmSection, *, name: str, job: str, log: str) -> str:
 
 
 def _options(slurm: SlurmSection, name: str, log: str) -> Iterator[str]:
-    yield f"--job-name={name}"
+    # sbatch takes quotes as a shell does
+    yield f"--job-name={shlex.quote(name)}"
     if slurm.partition:
-        yield f"--partition={slurm.partition}"
+        yield f"--partition={shlex.quote(slurm.partition)}"
     if slurm.account:
-        yield f"--account={slurm.account}"
+        yield f"--account={shlex.quote(slurm.account)}"
     yield f"--nodes={slurm.nodes}"
     yield f"--ntasks-per-node={slurm.tasks_per_node}"
     yield f"--cpus-per-task={slurm.cpus_per_task}"
@@ -66,5 +67,5 @@ def _options(slurm: SlurmSection, name: str, log: str) -> Iterator[str]:
     yield f"--signal=B:USR1@{slurm.grace_s}"
     yield "--requeue" if slurm.requeue else "--no-requeue"
     yield "--open-mode=append"
-    yield f"--output={log}"
+    yield f"--output={shlex.quote(log)}"
     yield from slurm.options
