@@ -41,7 +41,7 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $(NATIVE) $(NATIVE_TESTS)
-	$(BIN)/shellcheck slurm/*.sbatch scripts/*.sh .ci/run
+	$(BIN)/shellcheck slurm/*.sbatch scripts/*.sh mpimlsys/launch/*.sh .ci/run
 
 format: $(STAMP)
 	$(BIN)/ruff format .

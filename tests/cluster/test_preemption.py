@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 BIN = Path(sys.prefix) / "bin"
+SCRIPTS = Path(__file__).resolve().parent.parent.parent / "slurm"
 STEPS = 1200
 JOB = f"""
 [job]
@@ -137,3 +138,23 @@ def test_a_job_of_higher_priority_takes_the_nodes(cluster, job, uninterrupted):
     assert "stopped on request (SIGUSR1)" in log.read_text()
     assert "going on after step" in log.read_text()
     assert final_state(run) == uninterrupted
+
+
+def test_a_task_of_an_array_is_queued_again_on_its_own(cluster, job, uninterrupted):
+    script = (SCRIPTS / "array.sbatch").read_text()
+    script = script.replace("source .venv/bin/activate", f"export PATH={BIN}:$PATH")
+    script = script.replace("--ntasks-per-node=4", "--ntasks-per-node=2")
+    script = script.replace("examples/mnist_cnn.toml", str(job)).replace("0-4", "4-5")
+    (cluster.folder / "array.sbatch").write_text(script)
+    done = cluster.run(["sbatch", "--parsable", "array.sbatch"])
+    assert done.returncode == 0, done.stderr
+    number = done.stdout.strip()
+    runs = {task: cluster.folder / "runs" / "mnist-cnn" / f"seed-{task}" for task in (4, 5)}
+    await_all(cluster, [runs[5]], lambda run: step_of(run) > 50, 60)
+    cluster.run(["scancel", "--signal=USR1", "--batch", f"{number}_5"])
+    await_all(cluster, runs.values(), lambda run: (run / "result.json").exists(), 90)
+    logs = {task: (cluster.folder / f"mnist-cnn-{number}_{task}.log").read_text() for task in runs}
+    assert "going on after step" in logs[5]
+    assert "going on after step" not in logs[4]
+    assert final_state(runs[5]) == uninterrupted  # the job's own seed is 5
+    assert final_state(runs[4]) != uninterrupted
