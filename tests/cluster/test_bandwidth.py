@@ -9,7 +9,7 @@ from pathlib import Path
 
 import emulated_network
 import pytest
-from conftest import Hosts
+from hosts import Hosts
 
 MEASURE = """
 import json, sys, time
