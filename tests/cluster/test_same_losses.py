@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,7 @@ def test_in_a_batch_job(cluster, expected):
 
 WITHOUT_MPIRUN = """
 import sys
+import time
 from mpimlsys import cli
 from mpimlsys.errors import ConfigError
 from mpimlsys.launch import detect
@@ -92,3 +94,20 @@ def test_launch_takes_srun_where_there_is_no_mpirun(cluster, expected):
     assert "4 ranks on 2 nodes" in done.stdout
     same(run, expected, 4)
     assert cluster.nothing_left() == []
+
+
+def test_a_job_is_followed_and_cancelled(cluster):
+    run = cluster.folder / "run"
+    setup = f'slurm.setup=["export PATH={BIN}:$PATH"]'
+    job = [JOB, "--set", "job.epochs=10000", "--set", f"job.out={run}", "--set", setup]
+    cluster.mpimlsys("submit", *job)
+    deadline = time.monotonic() + 60
+    status = {}
+    while status.get("step") is None and time.monotonic() < deadline:
+        status = json.loads(cluster.mpimlsys("status", "--json", run))
+    assert status["state"] == "RUNNING"
+    assert status["step"] > 0
+    assert "mpimlsys 0." in cluster.mpimlsys("logs", run)
+    cluster.mpimlsys("cancel", run)
+    assert cluster.nothing_left() == []
+    assert "cancelled" in cluster.mpimlsys("status", run)
