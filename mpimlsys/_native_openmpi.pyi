@@ -30,6 +30,21 @@ class Transport:
 def MpiTransport(comm_address: int, comm_handle_size: int) -> Transport:
     """Over the ``MPI_Comm`` stored at an address, which must outlive it and return errors."""
 
+def attach_board(transport: Transport, *, patient: bool, timeout_s: float = 300.0) -> bool:
+    """Let the ranks meet in shared memory, if they can; whether they can. Collective.
+
+    ``patient`` ranks do not keep a core while they wait.
+    """
+
+class Window:
+    """This rank's block of memory that the ranks of a machine share; supports the buffer protocol.
+
+    An all-reduce of arrays that lie at the same place of one window copies nothing.
+    """
+
+def make_window(transport: Transport, nbytes: int, *, timeout_s: float = 300.0) -> Window | None:
+    """A block of zeroed bytes; None on all ranks where they share no memory. Collective."""
+
 class ThreadWorld:
     """Ranks as threads of this process, for tests."""
 

@@ -56,6 +56,7 @@ class Context:
         world, node_comm: mpi4py communicators (duplicates that belong to the package).
         group: communicator of the ranks of this role (the workers' group on a worker).
         thread_multiple: whether MPI may be called from several threads at once.
+        cores_of_node: cores that the ranks of the node may use together.
         cores: cores that this rank may use without sharing them with another rank of the node;
             as many threads are given to its matrix products.
         timeout_s: longest wait of the context's own collectives.
@@ -95,7 +96,9 @@ class Context:
             raise
         self.role: Role = self.roles[self.rank]
         self.group = self._own(self.world.Split(int(self.role == "server"), key=self.rank))
-        self.group_transport = self.open_transport(self.group)
+        mates = self._own(self.group.Split_type(MPI.COMM_TYPE_SHARED, key=self.rank))
+        self._mates = self.open_transport(mates)
+        self.group_transport = self._with_board(self.open_transport(self.group))
 
     @cached_property
     def engine(self) -> Any:
@@ -131,19 +134,36 @@ class Context:
         """
         if not self.thread_multiple:
             return InlineEngine(self.native, self.group_transport, self.timeout_s)
-        engine = self.native.Engine(self.open_transport(self._own(self.group.Dup())))
+        transport = self._with_board(self.open_transport(self._own(self.group.Dup())))
+        engine = self.native.Engine(transport)
         self._engines.append(engine)
         return engine
 
-    def empty(self, count: int, dtype: np.dtype[Any]) -> Array:
-        """An uninitialised array of ``count`` elements for parameters or gradients.
+    def empty(self, shape: int | tuple[int, ...], dtype: Any = np.float32) -> Array:
+        """An array that the ranks of this role and node can reduce without copying. Collective.
 
-        The seam of decision D1: aligned to 64 bytes, private to the process today.
+        The seam of decision D1: memory that these ranks share, or private memory where they
+        cannot share any. Each rank has its own array; it sees the others' only in collectives.
+
+        Args:
+            shape: the same on all ranks of the role on this node, or the array is as good as any
+                other.
+            dtype: of the elements.
+
+        Returns:
+            Array of ``shape`` aligned to 64 bytes, not initialised.
         """
-        nbytes = count * dtype.itemsize
-        raw = np.empty(nbytes + 64, np.uint8)
-        start = -raw.ctypes.data % 64
-        return raw[start : start + nbytes].view(dtype)
+        dtype = np.dtype(dtype)
+        nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        window = None
+        if self._mates.size > 1:
+            window = self.native.make_window(self._mates, nbytes, timeout_s=self.timeout_s)
+        if window is not None:
+            raw = np.frombuffer(window, np.uint8)
+        else:
+            raw = np.empty(nbytes + 64, np.uint8)
+            raw = raw[-raw.ctypes.data % 64 :]
+        return raw[:nbytes].view(dtype).reshape(shape)
 
     def gather(self, array: Array) -> Array:
         """Every rank's ``array`` stacked along a new first axis. Collective over the world.
@@ -199,6 +219,14 @@ class Context:
         while self._engines:
             self._engines.pop().close(timeout_s=5.0)
 
+    def _with_board(self, transport: Any) -> Any:
+        """The transport of a group, through shared memory where all of it is on this node."""
+        if 1 < transport.size == self._mates.size:
+            self.native.attach_board(
+                transport, patient=self.cores_of_node < self.local_size, timeout_s=self.timeout_s
+            )
+        return transport
+
     def _own(self, comm: MPI.Comm) -> MPI.Comm:
         from mpi4py import MPI
 
@@ -213,6 +241,7 @@ class Context:
             mask[core // 64] |= np.uint64(1) << np.uint64(core % 64)
         masks = self.gather(mask)
         mates = masks[[rank for rank, node in enumerate(nodes) if node == self.node]]
+        self.cores_of_node = int(np.bitwise_count(np.bitwise_or.reduce(mates, axis=0)).sum())
         return cores_per_rank(mates, self.local_rank)
 
 

@@ -1,8 +1,10 @@
 #include <memory>
 
 #include "bindings/register.hpp"
+#include "comm/board.hpp"
 #include "comm/mpi.hpp"
 #include "comm/threads.hpp"
+#include "comm/window.hpp"
 
 namespace py = pybind11;
 
@@ -35,12 +37,37 @@ std::shared_ptr<Transport> py_thread_transport(ThreadWorld& world, int rank) {
   return world.transport(rank);
 }
 
+Options patience(double timeout_s) { return {.timeout = duration_of(timeout_s)}; }
+
+// Whether the ranks of the transport meet in shared memory from now on.
+bool py_attach_board(Transport& transport, bool patient, double timeout_s) {
+  const py::gil_scoped_release unlocked;
+  transport.attach(Board::make(transport, patient, patience(timeout_s)));
+  return transport.board() != nullptr;
+}
+
+std::shared_ptr<Window> py_window(Transport& transport, std::size_t bytes, double timeout_s) {
+  const py::gil_scoped_release unlocked;
+  return Window::make(transport, bytes, patience(timeout_s));
+}
+
+py::buffer_info bytes_of(Window& window) {
+  const std::span<std::byte> mine = window.mine();
+  return {reinterpret_cast<std::uint8_t*>(mine.data()), static_cast<py::ssize_t>(mine.size())};
+}
+
 }  // namespace
 
 void register_transports(py::module_& m) {
   py::class_<Transport, std::shared_ptr<Transport>>(m, "Transport")
       .def_property_readonly("rank", &Transport::rank)
       .def_property_readonly("size", &Transport::size);
+  m.def("attach_board", &py_attach_board, py::arg("transport"), py::kw_only(), py::arg("patient"),
+        py::arg("timeout_s") = 300.0);
+  py::class_<Window, std::shared_ptr<Window>>(m, "Window", py::buffer_protocol())
+      .def_buffer(&bytes_of);
+  m.def("make_window", &py_window, py::arg("transport"), py::arg("nbytes"), py::kw_only(),
+        py::arg("timeout_s") = 300.0);
   m.def("MpiTransport", &py_mpi_transport, py::arg("comm_address"), py::arg("comm_handle_size"));
   py::class_<ThreadWorld, std::shared_ptr<ThreadWorld>>(m, "ThreadWorld")
       .def(py::init(&py_thread_world), py::arg("size"))

@@ -192,6 +192,16 @@ void agree(Transport& transport, const Intent& intent, std::uint32_t sequence, D
   judge(known);
 }
 
+void compare(std::span<const Caller> callers) {
+  const auto alike = [&](const Caller& caller) { return caller == callers.front(); };
+  if (callers.front().intent.fault == Fault::none && std::ranges::all_of(callers, alike)) return;
+  Header known = header_of(callers.front().intent, callers.front().sequence, 0);
+  for (std::size_t rank = 1; rank < callers.size(); ++rank) {
+    combine(known, header_of(callers[rank].intent, callers[rank].sequence, static_cast<int>(rank)));
+  }
+  judge(known);
+}
+
 void refuse(Fault fault, int rank) {
   throw Failure(FailureKind::config,
                 "rank " + std::to_string(rank) + " passed " + reason_of(fault));

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 
 #include "comm/transport.hpp"
@@ -35,6 +36,16 @@ struct Intent {
   std::uint64_t count = 0;  // elements of an all-reduce, else bytes
   std::uint64_t segment = 0;
   Fault fault = Fault::none;
+
+  bool operator==(const Intent&) const = default;
+};
+
+// A rank's intent, and the number of its collective.
+struct Caller {
+  Intent intent;
+  std::uint32_t sequence = 0;
+
+  bool operator==(const Caller&) const = default;
 };
 
 constexpr int kAverage = 3;  // as a detail, beside the values of ReduceOp
@@ -42,6 +53,9 @@ constexpr int kAverage = 3;  // as a detail, beside the values of ReduceOp
 // Throws the same Failure on every rank when intents or numbers differ or a rank has a fault;
 // Failure(timeout) when a rank does not come.
 void agree(Transport& transport, const Intent& intent, std::uint32_t sequence, Deadline deadline);
+
+// The same judgement where every rank already knows what all are about to do, in their order.
+void compare(std::span<const Caller> callers);
 
 // The failure of a rank that has a fault and may not tell the others.
 [[noreturn]] void refuse(Fault fault, int rank);

@@ -16,11 +16,11 @@
 // because the send of item p is waited for before item p + ahead is posted, a segment is never
 // received into while it is still being sent; and because every rank posts receive p + ahead as
 // soon as it has finished item p, the rank that is furthest behind can always go on.
+#include "comm/ring.hpp"
+
 #include <algorithm>
 #include <string>
 
-#include "comm/collectives.hpp"
-#include "comm/story.hpp"
 #include "comm/topology.hpp"
 
 namespace mls {
@@ -130,19 +130,9 @@ class RingPass {
 
 }  // namespace
 
-void all_reduce(Transport& transport, std::span<std::byte> data, const AllReduce& request) {
-  Story story("all-reduce", transport, request.options);
-  const Intent intent{.operation = Operation::all_reduce,
-                      .dtype = static_cast<int>(request.dtype),
-                      .detail = request.average ? kAverage : static_cast<int>(request.op),
-                      .count = data.size() / size_of(request.dtype),
-                      .segment = request.options.segment(),
-                      .fault = request.options.fault};
-  story.tell([&] {
-    prepare(transport, intent, request.options, story);
-    if (transport.size() == 1 || data.empty()) return;
-    RingPass(transport, data, request, story).run();
-  });
+void ring_all_reduce(Transport& transport, std::span<std::byte> data, const AllReduce& request,
+                     const Story& story) {
+  RingPass(transport, data, request, story).run();
 }
 
 }  // namespace mls

@@ -68,6 +68,10 @@ void Transport::keep_waiting(const Request& request, Deadline deadline) {
   }
 }
 
+void Transport::keep_waiting_for(int peer, Deadline deadline) {
+  keep_waiting({.kind = Request::Kind::receive, .peer = peer, .bytes = {}}, deadline);
+}
+
 void Transport::check_length(const Request& request, std::size_t arrived) {
   if (arrived != request.bytes.size()) {
     fail(FailureKind::config, request,

@@ -14,6 +14,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/failure.hpp"
@@ -33,6 +34,8 @@ struct Request {
   std::span<std::byte> bytes;
   std::uintptr_t handle = 0;  // the transport's own
 };
+
+class Board;
 
 class Transport {
  public:
@@ -68,6 +71,13 @@ class Transport {
   // Closes it. A failure that broke the transport is kept for later callers of begin.
   void end(const std::optional<Failure>& failure) noexcept;
 
+  // Where the ranks of this transport meet in shared memory, null where they cannot.
+  Board* board() const { return board_.get(); }
+  void attach(std::shared_ptr<Board> board) { board_ = std::move(board); }
+
+  // For waits that no message ends: throws as a receive from this peer would.
+  void keep_waiting_for(int peer, Deadline deadline);
+
   // Where the running collective stands, for the reports of other threads.
   void at_step(std::size_t step, std::size_t steps);
   std::string progress() const;
@@ -87,6 +97,7 @@ class Transport {
 
   const int rank_;
   const int size_;
+  std::shared_ptr<Board> board_;
   std::uint32_t sequence_ = 0;
   bool broken_ = false;
   std::atomic<bool> unsettled_{false};

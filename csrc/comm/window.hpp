@@ -1,0 +1,46 @@
+// Arrays in memory that the ranks of a machine share: each has a block, and sees those of all.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "comm/mapping.hpp"
+
+namespace mls {
+
+// Made by all ranks of a machine in the same order, so that its number is the same on all.
+class Window : public std::enable_shared_from_this<Window> {
+ public:
+  // Null on all ranks where memory cannot be shared. Collective; the ranks are those of a board.
+  static std::shared_ptr<Window> make(Transport& transport, std::size_t block_bytes,
+                                      const Options& options);
+  // Over memory of bytes_for() that the ranks have shared already.
+  static std::shared_ptr<Window> over(std::shared_ptr<Mapping> memory, int rank,
+                                      std::size_t block_bytes);
+  static std::size_t bytes_for(int size, std::size_t block_bytes);
+  ~Window();
+  Window(const Window&) = delete;
+  Window& operator=(const Window&) = delete;
+
+  std::uint32_t number() const { return number_; }
+  std::span<std::byte> mine() const { return {block(rank_), block_bytes_}; }
+  std::byte* block(int rank) const {
+    return memory_->data() + static_cast<std::size_t>(rank) * stride_;
+  }
+
+ private:
+  Window(std::shared_ptr<Mapping> memory, int rank, std::size_t block_bytes);
+
+  const std::shared_ptr<Mapping> memory_;
+  const int rank_;
+  const std::size_t block_bytes_;
+  const std::size_t stride_;
+  const std::uint32_t number_;
+};
+
+// The window of this process in whose own block the bytes lie; null when there is none.
+std::shared_ptr<Window> window_of(std::span<const std::byte> bytes);
+
+}  // namespace mls
