@@ -1,12 +1,13 @@
 # make demo      train a small network on handwritten digits with 2 ranks (installs what it needs)
 # make test      run the whole test suite (installs what it needs)
+# make test-mpi MPI=mpich   run the MPI part of it with openmpi, mpich, intel or debian (docs/mpi.md)
 # make install   make .venv with the package and its development tools
 # make lint      ruff, mypy, clang-format, shellcheck
 # make bench     the training benchmark (docs/benchmarks.md)
 # make slurm-up  a Slurm of four emulated hosts on this machine; make slurm-down ends it (root)
 # make net-up    four emulated hosts, RATE=1gbit limits their links; make net-down ends them (root)
 # make docs      write the generated pages of docs/
-# make clean     remove .venv and what was built
+# make clean     remove .venv, .venv-mpi-* and what was built
 
 PYTHON ?= python3
 VENV := .venv
@@ -14,10 +15,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 NATIVE := $(shell find csrc -name '*.cpp' -o -name '*.hpp' -o -name '*.inc' 2>/dev/null)
 NATIVE_TESTS := $(wildcard tests/native/*.cpp tests/native/*.hpp)
+PACKAGE := $(shell find mpimlsys -name '*.py')
 BUILD := setup.py pyproject.toml requirements-dev.txt build_backend/backend.py build_backend/mpi_compiler.py \
 	scripts/configure_mpi.sh
 
-.PHONY: demo test install lint format bench docs clean slurm-up slurm-down net-up net-down
+.PHONY: demo test test-mpi install lint format bench docs clean slurm-up slurm-down net-up net-down
 
 install: $(STAMP)
 
@@ -35,6 +37,16 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# the MPI environments have the package installed, not linked: they are made anew when it changes
+.venv-mpi-%/.installed: $(BUILD) $(NATIVE) $(PACKAGE) scripts/mpi_environment.sh
+	sh scripts/mpi_environment.sh $* "$(PYTHON)"
+	touch $@
+
+.venv-mpi-intel/.installed: .venv-mpi-mpich/.installed
+
+test-mpi: .venv-mpi-$(MPI)/.installed
+	sh scripts/test_mpi.sh $(MPI) $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -63,4 +75,4 @@ docs: $(STAMP)
 	$(BIN)/python -c "from mpimlsys import jobfile; print(jobfile.describe(), end='')" > docs/job-file.md
 
 clean:
-	rm -rf $(VENV) build *.egg-info mpimlsys/*.so
+	rm -rf $(VENV) .venv-mpi-* build *.egg-info mpimlsys/*.so

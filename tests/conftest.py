@@ -29,6 +29,13 @@ def pytest_configure():
             signal.signal(number, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items):
+    """Mark what uses MPI through a fixture; what starts it by itself bears the mark already."""
+    for item in items:
+        if {"extension", "mpi_launcher"} & set(item.fixturenames):
+            item.add_marker(pytest.mark.mpi)
+
+
 class Ranks(subprocess.Popen):
     """A launcher with its ranks; they can be ended together, although they leave its group."""
 

@@ -56,6 +56,7 @@ def test_usage_errors_end_with_2_and_only_rank_0_speaks():
     assert (quiet.returncode, quiet.stderr) == (2, "")
 
 
+@pytest.mark.mpi
 def test_a_launcher_of_another_mpi_is_told():
     """As srun with the wrong --mpi: every process believes to be alone."""
     for rank in (0, 1):

@@ -9,6 +9,8 @@ import pytest
 
 from mpimlsys.doctor.ranges import expand
 
+pytestmark = pytest.mark.mpi
+
 DOCTOR = [sys.executable, "-m", "mpimlsys", "doctor"]
 
 

@@ -11,6 +11,8 @@ import pytest
 
 from mpimlsys.launch.local import kill_marked, verdict
 
+pytestmark = pytest.mark.mpi
+
 USR1 = 128 + signal.SIGUSR1
 
 # `launch` with another program in the place of training: what launch.run does, step by step

@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.mpi
+
 
 @pytest.fixture
 def long_job(tmp_path, write_job):

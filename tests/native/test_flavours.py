@@ -9,6 +9,8 @@ import pytest
 from mpimlsys import __version__, native
 from mpimlsys.errors import ConfigError
 
+pytestmark = pytest.mark.mpi
+
 PACKAGE = Path(native.__file__).parent
 
 
