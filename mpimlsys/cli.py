@@ -235,19 +235,19 @@ def _run_argument(parser: argparse.ArgumentParser) -> None:
 def _train(options: argparse.Namespace) -> int:
     from mpimlsys.jobfile import load_job
 
+    environment = config.environment()
+    if options.dry_run:
+        if not environment.rank_hint:
+            print(load_job(options.job, options.set).to_toml(origins=True), end="")
+        return 0
     try:
         resolved = load_job(options.job, options.set)
     except ConfigError as error:
-        if (config.environment().size_hint or 1) == 1 or options.dry_run:
-            raise
-        # the other ranks may have read it: they meet this one at the first agreement of train()
-        from mpimlsys import context
+        if (environment.size_hint or 1) > 1:
+            from mpimlsys.context import fail_together
 
-        context.raise_together(context.init(), error)
-    if options.dry_run:
-        if not config.environment().rank_hint:
-            print(resolved.to_toml(origins=True), end="")
-        return 0
+            fail_together(error)
+        raise
     from mpimlsys.train.job import train
 
     train(resolved, resume=options.resume)

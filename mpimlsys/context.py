@@ -300,6 +300,15 @@ def init(cluster: ClusterSection | None = None, *, timeout_s: float = 300.0) -> 
     return _current
 
 
+def fail_together(failure: MpimlsysError) -> None:
+    """Raise on every rank what this one met before it had a context. Collective over the world.
+
+    Ranks that met nothing take part in it with the first :meth:`Context.together` after
+    :func:`init`.
+    """
+    raise_together(init(), failure)
+
+
 def _check_launcher(size: int) -> None:
     """A launcher that does not belong to the MPI starts many worlds of one rank.
 

@@ -11,6 +11,7 @@ Guarantees:
 * The exit status is what rank 0 reported, not what the launcher made of it.
 * No process of the job outlives it. They are recognised by the value of ``MPIMLSYS_OUTCOME``, as
   ranks leave the launcher's process group and session, and with Open MPI survive its death.
+* Nor does a shared-memory file of its MPI: MPICH leaves one per job whose ranks were killed.
 
 Refusals: processes on other hosts are the launcher's to end; if this process is itself killed by
 SIGKILL the job goes on.
@@ -38,6 +39,7 @@ _STOPPING = (
     b"\nmpimlsys launch: stopping after this step, with a checkpoint; "
     b"press Ctrl-C again to stop at once.\n"
 )
+_SHARED_MEMORY = Path("/dev/shm")
 _SEGMENTS = ("sm_segment.", "mpich_shm_", "Intel_MPI_")
 _CLEAN_UP_S = 3.0  # the launcher's own time to end its ranks and remove its files
 
@@ -68,11 +70,13 @@ def run(
     print(f"$ {command}", flush=True)
     with tempfile.TemporaryDirectory(prefix=".mpimlsys-", dir=outcome_folder) as folder:
         outcome = Path(folder) / "outcome.json"
+        before = segments()
         job = _Job(command, outcome, grace_s, additions or {})
         try:
             launcher_status = job.wait()
         finally:
             kill_marked(OUTCOME, str(outcome))
+            remove_unused(segments() - before)
         status, remark = verdict(_read(outcome), launcher_status, job.stop_signal, job.killed)
     if remark:
         print(f"mpimlsys launch: {remark}", file=sys.stderr, flush=True)
@@ -130,9 +134,29 @@ def kill_marked(variable: str, value: str) -> None:
         segment.unlink(missing_ok=True)
 
 
+def segments() -> set[Path]:
+    """This user's files of MPI libraries in ``/dev/shm``."""
+    own: set[Path] = set()
+    for path in _SHARED_MEMORY.glob("*"):
+        with contextlib.suppress(FileNotFoundError):  # another job's, which has just ended
+            if path.name.startswith(_SEGMENTS) and path.stat().st_uid == os.geteuid():
+                own.add(path)
+    return own
+
+
+def remove_unused(files: set[Path]) -> None:
+    """Remove those of ``files`` that no process of this machine has mapped."""
+    used: set[Path] = set()
+    for maps in Path("/proc").glob("[0-9]*/maps") if files else ():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+            used |= _segments(maps.read_text())
+    for file in files - used:
+        file.unlink(missing_ok=True)
+
+
 def _segments(maps: str) -> set[Path]:
     """The files of MPI libraries in ``/dev/shm`` among the lines of ``/proc/PID/maps``."""
-    mapped = {Path(line.split()[-1]) for line in maps.splitlines() if " /dev/shm/" in line}
+    mapped = {Path(line.split()[-1]) for line in maps.splitlines() if f" {_SHARED_MEMORY}/" in line}
     return {path for path in mapped if path.name.startswith(_SEGMENTS)}
 
 

@@ -73,10 +73,10 @@ def predict(folder: Path, inputs: Path, output: Path | None = None) -> None:
         ConfigError: not a run, no checkpoint, inputs that do not fit, an unknown ending.
         CorruptData: the inputs, or all checkpoints, are damaged.
     """
-    if output is not None and output.suffix not in (".csv", ".npy", ".npz"):
-        raise ConfigError(f"cannot tell the format of {output}; end it in .csv, .npy or .npz.")
     ctx, job, trainer, description = _open(folder)
     with ctx.together():
+        if output is not None and output.suffix not in (".csv", ".npy", ".npz"):
+            raise ConfigError(f"cannot tell the format of {output}; end it in .csv, .npy or .npz.")
         samples = data.inputs_from_file(
             inputs, description, target=job.data.target, dtype=job.job.dtype
         )

@@ -43,12 +43,12 @@ def train(resolved: ResolvedJob, *, resume: bool = False) -> Evaluation:
         Interrupted: a signal asked to stop; a checkpoint was written.
     """
     job = resolved.job
-    cadence = parse_cadence(job.checkpoint.every)
     with StopRequest() as stop:
         ctx = context.init(job.cluster, timeout_s=job.exchange.timeout_s)
         say = _say if ctx.is_root else _silent
         with ctx.together():  # also with ranks that could not read the job file, see cli.py
             _check_available(job)
+            cadence = parse_cadence(job.checkpoint.every)
         clocks = ctx.gather(np.array([time.time()]))[:, 0]
         if remark := summary.clock_remark(clocks.tolist()):
             say(f"warning: {remark}")

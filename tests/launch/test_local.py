@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mpimlsys.launch.local import kill_marked, verdict
+from mpimlsys.launch.local import kill_marked, remove_unused, segments, verdict
 
 pytestmark = pytest.mark.mpi
 
@@ -173,9 +173,15 @@ def test_no_report_is_no_success(launch):
     assert "the job was lost: it ended (exit status 0) before rank 0 could report." in err
 
 
-def test_what_killed_ranks_leave_in_shared_memory_is_removed(tmp_path):
-    segment = Path(f"/dev/shm/sm_segment.test.{os.getpid()}")
-    own = Path(f"/dev/shm/data-of-the-user.{os.getpid()}")
+@pytest.fixture
+def shared_files(tmp_path):
+    """``(path, path, path, process)``: two files of MPI and one of the user; the first and the last
+    are mapped by the process, which bears the mark of this test.
+    """
+    names = ("sm_segment.test", "mpich_shm_test", "data-of-the-user")
+    used, unused, own = (Path(f"/dev/shm/{name}.{os.getpid()}") for name in names)
+    for path in (used, unused, own):
+        path.write_bytes(b"x" * 4096)
     map_both = (
         "import mmap, sys, time\n"
         "files = [open(name, 'r+b') for name in sys.argv[1:]]\n"
@@ -183,23 +189,37 @@ def test_what_killed_ranks_leave_in_shared_memory_is_removed(tmp_path):
         "print('mapped', flush=True)\n"
         "time.sleep(60)\n"
     )
-    try:
-        for path in (segment, own):
-            path.write_bytes(b"x" * 4096)
-        process = subprocess.Popen(
-            [sys.executable, "-c", map_both, segment, own],
-            env={**os.environ, "MPIMLSYS_TEST": str(tmp_path)},
-            stdout=subprocess.PIPE,
-        )
-        assert process.stdout.readline() == b"mapped\n"
-        kill_marked("MPIMLSYS_TEST", str(tmp_path))
-        process.communicate(timeout=10)
-        assert process.returncode == -signal.SIGKILL
-        assert not segment.exists()
-        assert own.exists()
-    finally:
-        segment.unlink(missing_ok=True)
-        own.unlink(missing_ok=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", map_both, used, own],
+        env={**os.environ, "MPIMLSYS_TEST": str(tmp_path)},
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout.readline() == b"mapped\n"
+    yield used, unused, own, process
+    process.kill()
+    process.communicate(timeout=10)
+    for path in (used, unused, own):
+        path.unlink(missing_ok=True)
+
+
+def test_what_killed_ranks_leave_in_shared_memory_is_removed(shared_files, tmp_path):
+    used, unused, own, process = shared_files
+    kill_marked("MPIMLSYS_TEST", str(tmp_path))
+    process.communicate(timeout=10)
+    assert process.returncode == -signal.SIGKILL
+    assert not used.exists()
+    assert unused.exists()
+    assert own.exists()
+
+
+def test_what_nobody_uses_in_shared_memory_is_removed(shared_files):
+    used, unused, own, _ = shared_files
+    found = segments()
+    assert {used, unused} <= found
+    assert own not in found
+    remove_unused({used, unused})
+    assert used.exists()
+    assert not unused.exists()
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,20 @@ def test_jobs_that_cannot_be_run(mpirun, job, setting, message):
     assert message in one_error(train(mpirun, job, setting))
 
 
+@pytest.mark.parametrize("failing", [0, 1])
+def test_a_job_file_that_one_rank_cannot_read(mpirun, job, tmp_path, failing):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\n"
+        "from mpimlsys import cli, config\n"
+        f"missing = config.environment().rank_hint == {failing}\n"
+        "sys.exit(cli.main(['train', sys.argv[1] + missing * '.missing']))\n"
+    )
+    message = one_error(mpirun(2, [script, job]))
+    assert f"rank {failing}: cannot read the job file {job}.missing" in message
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_file_in_the_way_of_the_run(mpirun, job, tmp_path):
     (tmp_path / "run").write_text("mine")
     assert f"cannot write {tmp_path / 'run'}" in one_error(train(mpirun, job))
