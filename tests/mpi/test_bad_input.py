@@ -253,14 +253,3 @@ def test_clocks_that_differ_by_minutes_are_told(mpirun, write_job, tmp_path):
     assert done.returncode == 0, done.stderr
     told = "warning: the clock of rank 1's host is 300 s behind that of rank 0: times in logs"
     assert done.stdout.count(told) == 1
-
-
-def test_a_job_file_that_one_rank_cannot_read_is_one_message(mpirun, write_job, tmp_path):
-    job = write_job(f"[job]\nout = '{tmp_path / 'run'}'\n")
-    hidden = SKEWED.replace("right = time.time", f"os.chdir('{tmp_path}'); sys.argv[2] = 'x.toml'")
-    hidden = hidden.replace("    time.time = lambda: right() - 300\n", "")
-    done = mpirun(2, ["-c", hidden, "train", job])
-    assert done.returncode == 2
-    assert (done.stdout + done.stderr).count("mpimlsys: error") == 1
-    assert "rank 1: cannot read the job file x.toml: No such file or directory." in done.stderr
-    assert "a folder that they share" in done.stderr
