@@ -55,12 +55,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         traceback.print_exc()
         _leave(1)
     current = _context()
-    if current is None:
-        return status
-    if current.is_root:
+    environment = config.environment()
+    if current.is_root if current is not None else not environment.rank_hint:
         _write_outcome(status)
-    # a launcher comments on every status but 0; ``mpimlsys launch`` takes the report instead
-    return 0 if config.environment().outcome_file is not None else status
+    # a launcher comments on every status but 0; ``mpimlsys launch`` takes the report instead.
+    # Before MPI has started only the status ends the other ranks
+    return 0 if current is not None and environment.outcome_file is not None else status
 
 
 def _report(error: MpimlsysError) -> None:

@@ -64,9 +64,7 @@ class Context:
 
     def __init__(self, cluster: ClusterSection, timeout_s: float = 300.0) -> None:
         config.prepare_mpi()
-        from mpimlsys import native
-
-        self.native = native.load()
+        self.native = _load_together()
         from mpi4py import MPI
 
         self.thread_multiple = MPI.Query_thread() == MPI.THREAD_MULTIPLE
@@ -307,6 +305,31 @@ def fail_together(failure: MpimlsysError) -> None:
     :func:`init`.
     """
     raise_together(init(), failure)
+
+
+def _load_together() -> Any:
+    """The native extension. Collective over the world, which mpi4py starts.
+
+    Raises:
+        ConfigError: on every rank, when it cannot be used on any; on this one, without MPI.
+    """
+    from mpimlsys import native
+
+    extension, failure = None, ""
+    try:
+        extension = native.load()
+    except ConfigError as error:
+        if "mpi4py.MPI" not in sys.modules:
+            raise
+        failure = str(error)
+    from mpi4py import MPI
+
+    failures = [told for told in MPI.COMM_WORLD.allgather(failure) if told]
+    if failures:
+        misfit = ConfigError(failures[0])
+        misfit.on_all_ranks = True
+        raise misfit
+    return extension
 
 
 def _check_launcher(size: int) -> None:

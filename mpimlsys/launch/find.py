@@ -54,16 +54,16 @@ class Launcher:
 def places(prefix: Path, library: Path | None, path: Sequence[Path]) -> list[Path]:
     """The folders in which a launcher may lie, the likeliest first.
 
+    The library's own come first: the launcher of Open MPI 5 cannot start ranks of Open MPI 4.
+
     Args:
         prefix: of the Python environment; MPI wheels put their launcher into its ``bin``.
         library: the MPI library in use; its installation may have a ``bin`` beside its ``lib``.
         path: the folders of ``PATH``.
     """
-    folders = [prefix / "bin"]
-    if library is not None:
-        # PREFIX/lib/libmpi.so, PREFIX/lib64/openmpi/lib/..., PREFIX/lib/x86_64-linux-gnu/...
-        folders += [parent / "bin" for parent in list(library.parents)[1:4]]
-    return list(dict.fromkeys([*folders, *path]))
+    # PREFIX/lib/libmpi.so, PREFIX/lib64/openmpi/lib/..., PREFIX/lib/x86_64-linux-gnu/...
+    above = list(library.parents)[1:4] if library is not None else []
+    return list(dict.fromkeys([*(folder / "bin" for folder in [*above, prefix]), *path]))
 
 
 def choose(vendor: str, found: Iterable[Launcher]) -> Launcher:

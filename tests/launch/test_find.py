@@ -66,14 +66,14 @@ def test_without_a_launcher_the_message_says_what_to_install(vendor, found, mess
     assert str(error.value) == message
 
 
-def test_the_environment_comes_before_the_library_before_path():
+def test_the_library_comes_before_the_environment_before_path():
     library = Path("/opt/mpi/lib/openmpi/libmpi.so.40")
     path = [Path("/usr/bin"), Path("/env/bin"), Path("/bin")]
     assert places(Path("/env"), library, path) == [
-        Path("/env/bin"),
         Path("/opt/mpi/lib/bin"),
         Path("/opt/mpi/bin"),
         Path("/opt/bin"),
+        Path("/env/bin"),
         Path("/usr/bin"),
         Path("/bin"),
     ]

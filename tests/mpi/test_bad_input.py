@@ -1,5 +1,6 @@
 """A mistake ends all ranks with one clear message from one of them, and loses nothing."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -92,6 +93,21 @@ def test_a_job_file_that_one_rank_cannot_read(mpirun, job, tmp_path, failing):
     message = one_error(mpirun(2, [script, job]))
     assert f"rank {failing}: cannot read the job file {job}.missing" in message
     assert not (tmp_path / "run").exists()
+
+
+def test_an_extension_that_does_not_fit_on_one_rank(mpirun, job, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\n"
+        "from mpimlsys import cli, config, native\n"
+        "if config.environment().rank_hint == 1:\n"
+        "    native.flavour_for = lambda *_: 'of_another_kind'\n"
+        "sys.exit(cli.main(['train', sys.argv[1]]))\n"
+    )
+    outcome = tmp_path / "outcome.json"
+    message = one_error(mpirun(2, [script, job], env={"MPIMLSYS_OUTCOME": str(outcome)}))
+    assert "'of_another_kind'), but mpimlsys was built for" in message
+    assert json.loads(outcome.read_text()) == {"status": 2}
 
 
 def test_a_file_in_the_way_of_the_run(mpirun, job, tmp_path):
