@@ -139,7 +139,7 @@ class Network:
         self._holders.clear()
 
     def _build(self, shared):
-        hosts = self.folder / "hosts"
+        hosts = self.folder / "etc-hosts"
         lines = ["127.0.0.1 localhost", f"10.77.0.9 {HEAD}"]
         lines += [f"10.77.0.{10 + index} {name}" for index, name in enumerate(self.names)]
         hosts.write_text("\n".join(lines) + "\n")
