@@ -202,6 +202,25 @@ def _parser() -> argparse.ArgumentParser:
     kind.add_argument("--threads", type=int, default=1, help="BLAS threads of both (1)")
     kind.add_argument("--repeats", type=int, default=60, help="interleaved repetitions (60)")
     kind.add_argument("--json", action="store_true", help="print one JSON object")
+    kind = kinds.add_parser("allreduce", help="all-reduce, beside the MPI's own and Gloo")
+    kind.add_argument(
+        "--sizes",
+        default="1KiB,4KiB,64KiB,1MiB,16MiB,64MiB,256MiB",
+        help="such as 64KiB,16MiB (1 KiB to 256 MiB)",
+    )
+    kind.add_argument(
+        "--algorithms",
+        default="auto,ring,mpi,gloo",
+        help="of auto,ring,mpi,gloo (all; gloo where PyTorch is installed)",
+    )
+    kind.add_argument(
+        "--memory",
+        choices=("context", "user", "both"),
+        default="both",
+        help="arrays of ctx.empty, or of NumPy (both)",
+    )
+    kind.add_argument("--plot", type=Path, metavar="PNG", help="draw bandwidth over size")
+    kind.add_argument("--json", action="store_true", help="print one JSON object")
     kind = kinds.add_parser("checkpoint", help="time that checkpoints take from training")
     kind.add_argument("--megabytes", type=int, default=100, help="of parameters (100)")
     kind.add_argument("--seconds", type=float, default=5.0, help="of a window (5)")
@@ -326,8 +345,16 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from mpimlsys.bench import checkpoint, train
+    from mpimlsys.bench import allreduce, checkpoint, train
 
+    if options.what == "allreduce":
+        return allreduce.run(
+            sizes=options.sizes,
+            algorithms=options.algorithms,
+            memory=options.memory,
+            as_json=options.json,
+            plot=options.plot,
+        )
     if options.what == "checkpoint":
         return checkpoint.run(
             megabytes=options.megabytes,
