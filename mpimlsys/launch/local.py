@@ -11,7 +11,8 @@ Guarantees:
 * The exit status is what rank 0 reported, not what the launcher made of it.
 * No process of the job outlives it. They are recognised by the value of ``MPIMLSYS_OUTCOME``, as
   ranks leave the launcher's process group and session, and with Open MPI survive its death.
-* Nor does a shared-memory file of its MPI: MPICH leaves one per job whose ranks were killed.
+* Nor does a shared-memory file of its MPI: MPICH and Open MPI 4 leave some when ranks
+  are killed.
 
 Refusals: processes on other hosts are the launcher's to end; if this process is itself killed by
 SIGKILL the job goes on.
@@ -40,7 +41,7 @@ _STOPPING = (
     b"press Ctrl-C again to stop at once.\n"
 )
 _SHARED_MEMORY = Path("/dev/shm")
-_SEGMENTS = ("sm_segment.", "mpich_shm_", "Intel_MPI_")
+_SEGMENTS = ("sm_segment.", "vader_segment.", "mpich_shm_", "Intel_MPI_")
 _CLEAN_UP_S = 3.0  # the launcher's own time to end its ranks and remove its files
 
 
@@ -126,7 +127,7 @@ def kill_marked(variable: str, value: str) -> None:
             continue
         try:
             if wanted in (entry / "environ").read_bytes().split(b"\0"):
-                left |= _segments((entry / "maps").read_text())
+                left |= _mapped((entry / "maps").read_text())
                 os.kill(int(entry.name), signal.SIGKILL)
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue  # it ended meanwhile, or is not ours
@@ -149,12 +150,12 @@ def remove_unused(files: set[Path]) -> None:
     used: set[Path] = set()
     for maps in Path("/proc").glob("[0-9]*/maps") if files else ():
         with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
-            used |= _segments(maps.read_text())
+            used |= _mapped(maps.read_text())
     for file in files - used:
         file.unlink(missing_ok=True)
 
 
-def _segments(maps: str) -> set[Path]:
+def _mapped(maps: str) -> set[Path]:
     """The files of MPI libraries in ``/dev/shm`` among the lines of ``/proc/PID/maps``."""
     mapped = {Path(line.split()[-1]) for line in maps.splitlines() if f" {_SHARED_MEMORY}/" in line}
     return {path for path in mapped if path.name.startswith(_SEGMENTS)}
