@@ -43,8 +43,8 @@ def ending(ctx: Context, job: Job, evaluation: Evaluation, result: Mapping[str, 
             "",
             f"{describe(evaluation, part)} after {result['steps']:,} steps; "
             f"{result['samples_per_s']:,.0f} samples/s on {ranks}",
-            f"  checkpoint  {result['checkpoint']} ({result['checkpoints']} written; training stood "
-            f"still for {result['checkpoint_stall_s']:.2f} s)",
+            f"  checkpoint  {result['checkpoint']} ({result['checkpoints']} written; training "
+            f"stood still for {result['checkpoint_stall_s']:.2f} s)",
             f"  curves      {job.out / 'curves.png'}",
             f"  metrics     {job.out / 'metrics.jsonl'}, {job.out / 'result.json'}",
             "",
