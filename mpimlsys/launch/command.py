@@ -87,7 +87,8 @@ def build(
         raise ConfigError(f"-n {ranks}: start at least 1 rank.")
     head = [str(launcher.path), "-n", str(ranks)]
     if launcher.family == "hydra":
-        place = ["-f", str(hosts)] if hosts is not None else []
+        # Intel MPI takes the numbers of ranks from a "machinefile", but not from a "hostfile" (-f)
+        place = ["-machinefile", str(hosts)] if hosts is not None else []
         if allocation is not None and allocation.tasks_per_node:
             place += ["-ppn", str(allocation.tasks_per_node)]
         return Command((*head, *place, *program))

@@ -45,7 +45,7 @@ def test_all_reduce_finds_the_limit_that_was_set(
         listed = " slots=1\n" if mpi_launcher.family == "openmpi" else ":1\n"
         (folder / "hosts").write_text("".join(f"{name}{listed}" for name in network.names))
         hosts = Hosts(network, folder, network.mpi_variables())
-        place = ["--map-by", "slot", "--hostfile"] if listed[0] == " " else ["-f"]
+        place = ["--map-by", "slot", "--hostfile"] if listed[0] == " " else ["-machinefile"]
         command = [mpi_launcher.path, *place, folder / "hosts", "-n", "4", "python"]
         size = mebibytes << 20
         done = hosts.run([*command, folder / "measure.py", str(size), str(repeats)])

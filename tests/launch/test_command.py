@@ -100,7 +100,10 @@ def shown(launcher, ranks, *, cores=8, hosts=None, allocation=None, root=False, 
         ),
         (lambda: shown(MPICH, 4), f"/env/bin/mpiexec -n 4 {TRAIN}"),
         (lambda: shown(MPICH, 99, root=True), f"/env/bin/mpiexec -n 99 {TRAIN}"),
-        (lambda: shown(MPICH, 4, hosts=HOSTS), f"/env/bin/mpiexec -n 4 -f hosts.txt {TRAIN}"),
+        (
+            lambda: shown(MPICH, 4, hosts=HOSTS),
+            f"/env/bin/mpiexec -n 4 -machinefile hosts.txt {TRAIN}",
+        ),
         (lambda: shown(INTEL, 2), f"/opt/intel/bin/mpiexec -n 2 {TRAIN}"),
     ],
 )
