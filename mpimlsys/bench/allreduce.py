@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import random
 import re
 import socket
 from collections.abc import Callable, Sequence
@@ -110,7 +111,8 @@ def _measure_size(
     repeats = min(max(_BUDGET_BYTES // max(nbytes, 1), _REPEATS[0]), _REPEATS[1])
     times: dict[tuple[str, str], list[float]] = {case: [] for case in cases}
     for repeat in range(-_WARMUP, repeats):
-        for name, memory in cases:
+        # in another order each time, the same on all ranks, so that none always follows another
+        for name, memory in random.Random(repeat).sample(cases, len(cases)):
             buffer = buffers[memory]
             np.copyto(buffer, source)
             ctx.world.Barrier()
