@@ -319,7 +319,8 @@ def _load_together() -> Any:
     try:
         extension = native.load()
     except ConfigError as error:
-        if "mpi4py.MPI" not in sys.modules:
+        mpi = sys.modules.get("mpi4py.MPI")
+        if mpi is None or not mpi.Is_initialized():
             raise
         failure = str(error)
     from mpi4py import MPI

@@ -47,6 +47,8 @@ def test_an_option_that_slurm_does_not_know(cluster):
 def test_a_pmi_that_does_not_fit(cluster, flavour, mpi_launcher):
     if mpi_launcher.family == "hydra" and flavour == "pmi2":
         pytest.skip("pmi2 is the one that fits MPICH")
+    if mpi_launcher.version.startswith("4."):
+        pytest.skip("Open MPI 4 ends by itself then, and says so at length")
     command = ["srun", "-N2", "-n4", f"--mpi={flavour}", "mpimlsys", "train", JOB]
     done = cluster.run([*command, "--set", f"job.out={cluster.folder}/run"], timeout_s=WITHIN_S)
     told(done, cluster, "srun started 4 processes, but MPI sees a world of one")
