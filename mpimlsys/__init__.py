@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from mpimlsys import data, errors, exchange, nn, optim
     from mpimlsys.collectives import allreduce, allreduce_async, barrier, broadcast
     from mpimlsys.context import Context, init
+    from mpimlsys.jobfile import CommSection
     from mpimlsys.train.trainer import Trainer
 
 _MODULES = ("data", "errors", "exchange", "nn", "optim")
 _NAMES = {
+    "CommSection": "mpimlsys.jobfile",
     "Context": "mpimlsys.context",
     "Trainer": "mpimlsys.train.trainer",
     "allreduce": "mpimlsys.collectives",
@@ -36,6 +38,7 @@ _NAMES = {
 }
 
 __all__ = [
+    "CommSection",
     "Context",
     "Trainer",
     "allreduce",

@@ -29,7 +29,7 @@ from mpimlsys.errors import (
     RankFailed,
     Timeout,
 )
-from mpimlsys.jobfile import ClusterSection
+from mpimlsys.jobfile import ClusterSection, CommSection
 from mpimlsys.roles import Role, assign_roles
 from mpimlsys.types import Array
 
@@ -59,16 +59,18 @@ class Context:
         cores_of_node: cores that the ranks of the node may use together.
         cores: cores that this rank may use without sharing them with another rank of the node;
             as many threads are given to its matrix products.
-        timeout_s: longest wait of the context's own collectives.
+        comm: how collectives are run.
+        timeout_s: longest wait of a collective, from ``comm``.
     """
 
-    def __init__(self, cluster: ClusterSection, timeout_s: float = 300.0) -> None:
+    def __init__(self, cluster: ClusterSection, comm: CommSection) -> None:
         config.prepare_mpi()
         self.native = _load_together()
         from mpi4py import MPI
 
         self.thread_multiple = MPI.Query_thread() == MPI.THREAD_MULTIPLE
-        self.timeout_s = timeout_s
+        self.comm = comm
+        self.timeout_s = timeout_s = comm.timeout_s
         self._engines: list[Any] = []
         self._communicators: list[MPI.Comm] = []
         self.world = self._own(MPI.COMM_WORLD.Dup())
@@ -267,7 +269,7 @@ class InlineEngine:
         """Nothing runs."""
 
 
-def init(cluster: ClusterSection | None = None, *, timeout_s: float = 300.0) -> Context:
+def init(cluster: ClusterSection | None = None, comm: CommSection | None = None) -> Context:
     """Start MPI and return the context of this process; later calls return the same one.
 
     Collective over the world. A single process without a launcher is a world of one rank. From
@@ -275,11 +277,11 @@ def init(cluster: ClusterSection | None = None, *, timeout_s: float = 300.0) -> 
 
     Args:
         cluster: how many parameter servers and where; none by default.
-        timeout_s: longest wait of the context's own collectives, in seconds.
+        comm: how collectives are run, such as ``mls.CommSection(timeout_s=60)``.
 
     Raises:
         ConfigError: the roles cannot be assigned, the extension does not fit the running MPI, or
-            the package was initialised before with another cluster.
+            the package was initialised before with other arguments.
 
     Example:
         >>> ctx = init()
@@ -288,13 +290,12 @@ def init(cluster: ClusterSection | None = None, *, timeout_s: float = 300.0) -> 
     """
     global _current
     if _current is None:
-        _current = Context(cluster or ClusterSection(), timeout_s)
+        _current = Context(cluster or ClusterSection(), comm or CommSection())
         atexit.register(_current.close)
         sys.excepthook = _ending_all_ranks(_current, sys.excepthook)
-    elif cluster is not None and cluster != _current.cluster:
-        raise ConfigError(
-            f"mpimlsys is already initialised with {_current.cluster}; call init() once."
-        )
+    for name, wanted in (("cluster", cluster), ("comm", comm)):
+        if wanted is not None and wanted != (made := getattr(_current, name)):
+            raise ConfigError(f"mpimlsys is already initialised with {made}; call init() once.")
     return _current
 
 

@@ -140,7 +140,29 @@ class ExchangeSection:
     bucket_bytes: int = _key(
         1 << 20, "Gradients are sent in pieces of about this size.", minimum=1024
     )
-    timeout_s: float = _key(300.0, "Longest wait for other ranks, in seconds.", minimum=0.1)
+
+
+@dataclass(frozen=True)
+class CommSection:
+    algorithm: str = _key(
+        "auto",
+        "How all-reduce travels: `auto` takes what was measured to be fastest (see `mpimlsys bench "
+        "allreduce --explain`), or one for all sizes.",
+        choices=("auto", "ring", "doubling", "halving", "shared", "hierarchical", "mpi"),
+    )
+    order: str = _key(
+        "any",
+        "Order of summation: `any` that is fast and the same for all ranks, or `tree`, a balanced "
+        "tree over the ranks, which does not change when ranks sum up pairs of others' shares.",
+        choices=("any", "tree"),
+    )
+    fusion_bytes: int = _key(
+        64 << 20, "Grouped operations are fused into pieces of at most this size.", minimum=1024
+    )
+    stall_warning_s: float = _key(
+        30.0, "Tell who is late after a wait of this many seconds; 0: never.", minimum=0
+    )
+    timeout_s: float = _key(600.0, "Longest wait for other ranks, in seconds.", minimum=0.1)
 
 
 @dataclass(frozen=True)
@@ -186,6 +208,7 @@ class Job:
     model: ModelSection = field(default_factory=ModelSection)
     optimizer: OptimizerSection = field(default_factory=OptimizerSection)
     exchange: ExchangeSection = field(default_factory=ExchangeSection)
+    comm: CommSection = field(default_factory=CommSection)
     checkpoint: CheckpointSection = field(default_factory=CheckpointSection)
     slurm: SlurmSection = field(default_factory=SlurmSection)
 

@@ -44,7 +44,7 @@ def train(resolved: ResolvedJob, *, resume: bool = False) -> Evaluation:
     """
     job = resolved.job
     with StopRequest() as stop:
-        ctx = context.init(job.cluster, timeout_s=job.exchange.timeout_s)
+        ctx = context.init(job.cluster, job.comm)
         say = _say if ctx.is_root else _silent
         with ctx.together():  # also with ranks that could not read the job file, see cli.py
             _check_available(job)

@@ -171,7 +171,7 @@ class Saver:
         except futures.TimeoutError:
             raise Timeout(
                 f"the checkpoint of step {self.begun_step} was not on the disk after "
-                f"{self._ctx.timeout_s:g} s ({self._folder}); raise exchange.timeout_s, or set "
+                f"{self._ctx.timeout_s:g} s ({self._folder}); raise comm.timeout_s, or set "
                 "checkpoint.dir to a faster disk."
             ) from None
 

@@ -29,7 +29,7 @@ keep = 2
 
 @pytest.fixture
 def job(write_job, tmp_path):
-    return write_job(f"{JOB}[exchange]\ntimeout_s = 60.0\n"), tmp_path / "run"
+    return write_job(f"{JOB}[comm]\ntimeout_s = 60.0\n"), tmp_path / "run"
 
 
 def train(mpirun, job, ranks, *options):
