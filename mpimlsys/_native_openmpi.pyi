@@ -6,9 +6,17 @@ same error on every rank when ``check`` is on), ``Timeout`` when a rank did not 
 object with the buffer protocol. ``dtype`` names the element type where NumPy has no name for it.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias, TypedDict
 
-_Op: TypeAlias = Literal["sum", "average", "min", "max"]
+import numpy as np
+import numpy.typing as npt
+
+_Op: TypeAlias = Literal["sum", "average", "min", "max", "product"]
+_Algorithm: TypeAlias = Literal[
+    "auto", "ring", "doubling", "halving", "shared", "hierarchical", "mpi"
+]
+_Order: TypeAlias = Literal["any", "tree"]
 
 class _BuildInfo(TypedDict):
     version: str
@@ -30,10 +38,19 @@ class Transport:
 def MpiTransport(comm_address: int, comm_handle_size: int) -> Transport:
     """Over the ``MPI_Comm`` stored at an address, which must outlive it and return errors."""
 
-def attach_board(transport: Transport, *, patient: bool, timeout_s: float = 300.0) -> bool:
-    """Let the ranks meet in shared memory, if they can; whether they can. Collective.
+def place(transport: Transport, nodes: Sequence[int]) -> None:
+    """Tell the node of every rank, by numbers that are the same on all ranks."""
 
-    ``patient`` ranks do not keep a core while they wait.
+def choose(transport: Transport, choices: Sequence[tuple[int, str]]) -> None:
+    """What ``auto`` stands for: up to so many bytes, this algorithm. The same on all ranks."""
+
+def attach_board(
+    transport: Transport, mates: Transport, *, patient: bool, timeout_s: float = 300.0
+) -> bool:
+    """Let the ranks of a node meet in shared memory, if they can; whether they can. Collective.
+
+    ``mates`` is a transport of those ranks only. ``patient`` ranks do not keep a core while they
+    wait.
     """
 
 class Window:
@@ -53,18 +70,59 @@ class ThreadWorld:
     def size(self) -> int: ...
     def transport(self, rank: int) -> Transport: ...
 
+class Parts:
+    """Parts from all ranks, in their order."""
+
+    @property
+    def lengths(self) -> list[int]:
+        """Bytes of each."""
+    @property
+    def data(self) -> npt.NDArray[np.uint8]:
+        """The parts one after the other."""
+
 def all_reduce(
     transport: Transport,
     array: Any,
     op: _Op = "sum",
     *,
     dtype: str | None = None,
+    algorithm: _Algorithm = "auto",
+    order: _Order = "any",
     label: str = "",
     timeout_s: float = 300.0,
-    segment_bytes: int = ...,
+    segment_bytes: int = 0,
     check: bool = True,
 ) -> None:
     """Combine ``array`` elementwise over the ranks, in place; the same bits on all of them."""
+
+def grouped_all_reduce(
+    transport: Transport,
+    arrays: Sequence[Any],
+    op: _Op = "sum",
+    *,
+    dtype: str | None = None,
+    fusion_bytes: int = ...,
+    algorithm: _Algorithm = "auto",
+    order: _Order = "any",
+    label: str = "",
+    timeout_s: float = 300.0,
+) -> None:
+    """The same on arrays of one type, which are copied together up to ``fusion_bytes``."""
+
+def reduce_scatter(
+    transport: Transport,
+    array: Any,
+    op: _Op = "sum",
+    *,
+    dtype: str | None = None,
+    order: _Order = "any",
+    label: str = "",
+    timeout_s: float = 300.0,
+) -> None:
+    """Leave this rank's part of the combination in its place; the rest is undefined.
+
+    Parts differ by at most one element, longer ones first.
+    """
 
 def broadcast(
     transport: Transport,
@@ -74,7 +132,7 @@ def broadcast(
     dtype: str | None = None,
     label: str = "",
     timeout_s: float = 300.0,
-    segment_bytes: int = ...,
+    segment_bytes: int = 0,
     check: bool = True,
 ) -> None:
     """Copy the root's ``array`` into every rank's; the root's may be read-only."""
@@ -86,10 +144,33 @@ def all_gather(
     *,
     label: str = "",
     timeout_s: float = 300.0,
-    segment_bytes: int = ...,
+    segment_bytes: int = 0,
     check: bool = True,
 ) -> None:
     """Fill ``whole`` with every rank's ``mine``, in the order of the ranks."""
+
+def gather_parts(
+    transport: Transport,
+    mine: Any,
+    *,
+    row_bytes: int = 1,
+    dtype: str | None = None,
+    label: str = "",
+    timeout_s: float = 300.0,
+) -> Parts:
+    """Every rank's ``mine``, whose lengths may differ; rows must be of one size."""
+
+def all_to_all(
+    transport: Transport,
+    sent: Any,
+    lengths: Sequence[int],
+    *,
+    row_bytes: int = 1,
+    dtype: str | None = None,
+    label: str = "",
+    timeout_s: float = 300.0,
+) -> Parts:
+    """A part of ``sent`` to each rank, of so many bytes; the parts that come from all."""
 
 def barrier(transport: Transport, *, label: str = "", timeout_s: float = 300.0) -> None:
     """Return when every rank has called it."""
@@ -102,32 +183,20 @@ class Engine:
     """
 
     def __init__(self, transport: Transport) -> None: ...
-    def all_reduce(
-        self,
-        array: Any,
-        op: _Op = "sum",
-        *,
-        dtype: str | None = None,
-        label: str = "",
-        timeout_s: float = 300.0,
-        segment_bytes: int = ...,
-        check: bool = True,
-    ) -> int:
-        """Submit an all-reduce and return its ticket."""
+    def all_reduce(self, array: Any, op: _Op = "sum", **options: Any) -> int:
+        """Submit an operation and return its ticket; the options are those of the function."""
 
-    def broadcast(
-        self,
-        array: Any,
-        root: int,
-        *,
-        dtype: str | None = None,
-        label: str = "",
-        timeout_s: float = 300.0,
-        segment_bytes: int = ...,
-        check: bool = True,
-    ) -> int:
-        """Submit a broadcast and return its ticket."""
+    def grouped_all_reduce(self, arrays: Sequence[Any], op: _Op = "sum", **options: Any) -> int: ...
+    def reduce_scatter(self, array: Any, op: _Op = "sum", **options: Any) -> int: ...
+    def broadcast(self, array: Any, root: int, **options: Any) -> int: ...
+    def all_gather(self, mine: Any, whole: Any, **options: Any) -> int: ...
+    def barrier(self, **options: Any) -> int: ...
+    def gather_parts(self, mine: Any, **options: Any) -> tuple[int, Parts]:
+        """The parts are there when the ticket's operation is complete."""
 
+    def all_to_all(
+        self, sent: Any, lengths: Sequence[int], **options: Any
+    ) -> tuple[int, Parts]: ...
     def wait(self, ticket: int, *, timeout_s: float = 300.0) -> None:
         """Return when the operation is complete; its failure, or a ``Timeout``, is raised."""
 

@@ -98,7 +98,10 @@ class Context:
         self.group = self._own(self.world.Split(int(self.role == "server"), key=self.rank))
         mates = self._own(self.group.Split_type(MPI.COMM_TYPE_SHARED, key=self.rank))
         self._mates = self.open_transport(mates)
-        self.group_transport = self._with_board(self.open_transport(self.group))
+        self._group_nodes = [
+            node for node, role in zip(nodes, self.roles, strict=True) if role == self.role
+        ]
+        self.group_transport = self._open_group(self.group)
 
     @cached_property
     def engine(self) -> Any:
@@ -134,10 +137,14 @@ class Context:
         """
         if not self.thread_multiple:
             return InlineEngine(self.native, self.group_transport, self.timeout_s)
-        transport = self._with_board(self.open_transport(self._own(self.group.Dup())))
+        transport = self._open_group(self._own(self.group.Dup()))
         engine = self.native.Engine(transport)
         self._engines.append(engine)
         return engine
+
+    def _open_group(self, comm: MPI.Comm) -> Any:
+        """A transport among the ranks of this role. Collective."""
+        return self._connected(self.open_transport(comm), self._mates, self._group_nodes)
 
     def empty(self, shape: int | tuple[int, ...], dtype: Any = np.float32) -> Array:
         """An array that the ranks of this role and node can reduce without copying. Collective.
@@ -219,11 +226,15 @@ class Context:
         while self._engines:
             self._engines.pop().close(timeout_s=5.0)
 
-    def _with_board(self, transport: Any) -> Any:
-        """The transport of a group, through shared memory where all of it is on this node."""
-        if 1 < transport.size == self._mates.size:
+    def _connected(self, transport: Any, mates: Any, nodes: Sequence[int]) -> Any:
+        """Tell a transport where its ranks are, and let those of this node share memory."""
+        self.native.place(transport, nodes)
+        if mates.size > 1:
             self.native.attach_board(
-                transport, patient=self.cores_of_node < self.local_size, timeout_s=self.timeout_s
+                transport,
+                mates,
+                patient=self.cores_of_node < self.local_size,
+                timeout_s=self.timeout_s,
             )
         return transport
 

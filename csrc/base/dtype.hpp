@@ -31,6 +31,9 @@ inline constexpr std::array<DTypeRow, 12> kDTypes{{
     {"uint64", 8},
 }};
 
+inline constexpr std::size_t kFloats = 4;  // come first
+constexpr bool is_float(DType dtype) { return static_cast<std::size_t>(dtype) < kFloats; }
+
 constexpr std::size_t size_of(DType dtype) { return kDTypes[static_cast<std::size_t>(dtype)].size; }
 
 constexpr std::string_view name_of(DType dtype) {

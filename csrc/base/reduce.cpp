@@ -39,6 +39,19 @@ void reduce(ReduceOp op, DType dtype, std::byte* into, const std::byte* from, st
   table->reduce[static_cast<std::size_t>(op)][static_cast<std::size_t>(dtype)](into, from, count);
 }
 
+void reduce_blocks(const Combine& how, std::span<const std::byte* const> from,
+                   std::span<std::byte* const> into, std::size_t count) {
+  const KernelTable* table = chosen().load(std::memory_order_relaxed);
+  table->reduce_blocks[static_cast<std::size_t>(how.op)][static_cast<std::size_t>(how.dtype)](
+      {.from = from.data(),
+       .blocks = from.size(),
+       .into = into.data(),
+       .copies = into.size(),
+       .count = count,
+       .divisor = how.divisor,
+       .tree = how.order == Order::tree});
+}
+
 void divide(DType dtype, std::byte* data, std::size_t count, int divisor) {
   const KernelTable* table = chosen().load(std::memory_order_relaxed);
   table->divide[static_cast<std::size_t>(dtype)](data, count, divisor);

@@ -12,9 +12,23 @@ namespace mls {
 using ReduceFn = void (*)(std::byte*, const std::byte*, std::size_t);
 using DivideFn = void (*)(std::byte*, std::size_t, int);
 
+struct BlocksCall {
+  const std::byte* const* from;
+  std::size_t blocks;
+  std::byte* const* into;
+  std::size_t copies;
+  std::size_t count;
+  int divisor;
+  bool tree;
+};
+using BlocksFn = void (*)(const BlocksCall&);
+
 struct KernelTable {
-  std::array<std::array<ReduceFn, kDTypes.size()>, 3> reduce;  // [ReduceOp][DType]
-  std::array<DivideFn, kDTypes.size()> divide;
+  template <class Fn>
+  using ByOpAndType = std::array<std::array<Fn, kDTypes.size()>, 4>;  // [ReduceOp][DType]
+  ByOpAndType<ReduceFn> reduce;
+  ByOpAndType<BlocksFn> reduce_blocks;
+  std::array<DivideFn, kFloats> divide;
 };
 
 extern const KernelTable kBaselineKernels;

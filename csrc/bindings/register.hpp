@@ -7,8 +7,7 @@
 #include <optional>
 #include <string>
 
-#include "bindings/arrays.hpp"
-#include "comm/collectives.hpp"
+#include "base/failure.hpp"
 
 namespace mls {
 
@@ -31,9 +30,5 @@ inline std::chrono::duration<double> duration_of(double timeout_s) {
 inline void check_signals() {
   if (PyErr_CheckSignals() != 0) throw pybind11::error_already_set();
 }
-
-Options options_of(const std::string& label, double timeout_s, std::size_t segment_bytes,
-                   bool check, Fault fault);
-AllReduce all_reduce_request(const ArrayView& view, const std::string& op, Options options);
 
 }  // namespace mls

@@ -1,7 +1,14 @@
+#include <pybind11/stl.h>
+
+#include <algorithm>
 #include <memory>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "bindings/register.hpp"
 #include "comm/board.hpp"
+#include "comm/collectives.hpp"
 #include "comm/mpi.hpp"
 #include "comm/threads.hpp"
 #include "comm/window.hpp"
@@ -40,10 +47,41 @@ std::shared_ptr<Transport> py_thread_transport(ThreadWorld& world, int rank) {
 Options patience(double timeout_s) { return {.timeout = duration_of(timeout_s)}; }
 
 // Whether the ranks of the transport meet in shared memory from now on.
-bool py_attach_board(Transport& transport, bool patient, double timeout_s) {
+// `mates` is a transport of the ranks of this node, in the order that they have in the other.
+bool py_attach_board(Transport& transport, Transport& mates, bool patient, double timeout_s) {
   const py::gil_scoped_release unlocked;
-  transport.attach(Board::make(transport, patient, patience(timeout_s)));
+  const std::vector<int>& nodes = transport.nodes();
+  const int own = nodes[static_cast<std::size_t>(transport.rank())];
+  Group group{{}, mates.rank()};
+  for (int rank = 0; rank < transport.size(); ++rank) {
+    if (nodes[static_cast<std::size_t>(rank)] == own) group.ranks.push_back(rank);
+  }
+  if (group.size() != mates.size() || group.rank_of(group.index) != transport.rank()) {
+    throw Failure(FailureKind::config, "these are not the ranks of the node");
+  }
+  transport.attach(Board::make(mates, group, patient, patience(timeout_s)));
   return transport.board() != nullptr;
+}
+
+void py_place(Transport& transport, const std::vector<int>& nodes) {
+  const bool fits = nodes.size() == static_cast<std::size_t>(transport.size()) &&
+                    std::ranges::all_of(nodes, [](int node) { return node >= 0; });
+  if (!fits) throw Failure(FailureKind::config, "a node of each rank is needed, 0 or more");
+  transport.place(nodes);
+}
+
+void py_choose(Transport& transport,
+               const std::vector<std::pair<std::size_t, std::string>>& choices) {
+  Choices chosen;
+  for (const auto& [up_to, name] : choices) {
+    const std::optional<Algorithm> algorithm = algorithm_named(name);
+    if (!algorithm) throw Failure(FailureKind::config, "no algorithm is called '" + name + "'");
+    if (!chosen.empty() && up_to <= chosen.back().up_to) {
+      throw Failure(FailureKind::config, "choices must be in ascending order of size");
+    }
+    chosen.push_back({up_to, *algorithm});
+  }
+  transport.choose(std::move(chosen));
 }
 
 std::shared_ptr<Window> py_window(Transport& transport, std::size_t bytes, double timeout_s) {
@@ -62,8 +100,10 @@ void register_transports(py::module_& m) {
   py::class_<Transport, std::shared_ptr<Transport>>(m, "Transport")
       .def_property_readonly("rank", &Transport::rank)
       .def_property_readonly("size", &Transport::size);
-  m.def("attach_board", &py_attach_board, py::arg("transport"), py::kw_only(), py::arg("patient"),
-        py::arg("timeout_s") = 300.0);
+  m.def("place", &py_place, py::arg("transport"), py::arg("nodes"));
+  m.def("choose", &py_choose, py::arg("transport"), py::arg("choices"));
+  m.def("attach_board", &py_attach_board, py::arg("transport"), py::arg("mates"), py::kw_only(),
+        py::arg("patient"), py::arg("timeout_s") = 300.0);
   py::class_<Window, std::shared_ptr<Window>>(m, "Window", py::buffer_protocol())
       .def_buffer(&bytes_of);
   m.def("make_window", &py_window, py::arg("transport"), py::arg("nbytes"), py::kw_only(),

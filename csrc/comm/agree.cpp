@@ -24,7 +24,17 @@ constexpr int rank_of(std::int64_t packed) { return static_cast<int>(packed & kM
 static_assert(value_of(pack(-7, 3)) == -7 && rank_of(pack(-7, 3)) == 3);
 
 // In the order in which differences are reported.
-enum Field : std::size_t { kSequence, kOperation, kDType, kDetail, kCount, kSegment, kFields };
+enum Field : std::size_t {
+  kSequence,
+  kOperation,
+  kDType,
+  kDetail,
+  kCount,
+  kSegment,
+  kAlgorithm,
+  kOrder,
+  kFields
+};
 
 struct Header {
   std::array<std::int64_t, kFields> least;
@@ -43,6 +53,8 @@ Header header_of(const Intent& intent, std::uint32_t sequence, int rank) {
   values[kDetail] = intent.detail;
   values[kCount] = static_cast<std::int64_t>(intent.count);
   values[kSegment] = static_cast<std::int64_t>(intent.segment);
+  values[kAlgorithm] = static_cast<std::int64_t>(intent.algorithm);
+  values[kOrder] = static_cast<std::int64_t>(intent.order);
   Header header{};
   for (std::size_t i = 0; i < kFields; ++i) {
     header.least[i] = pack(values[i], rank);
@@ -72,6 +84,10 @@ std::string operation_named(std::int64_t value) {
       return "broadcast";
     case Operation::all_gather:
       return "all-gather";
+    case Operation::reduce_scatter:
+      return "reduce-scatter";
+    case Operation::all_to_all:
+      return "all-to-all";
   }
   return "an unknown operation";
 }
@@ -83,12 +99,22 @@ std::string dtype_named_by(std::int64_t value) {
   return "another type of " + std::to_string((-1 - value) & 0xffff) + " bytes";
 }
 
+bool reduces(Operation operation) {
+  return operation == Operation::all_reduce || operation == Operation::reduce_scatter;
+}
+
 std::string detail_named(Operation operation, std::int64_t value) {
-  if (operation != Operation::all_reduce) return "root " + std::to_string(value);
-  constexpr std::array<const char*, 4> names{"sum", "min", "max", "average"};
-  static_assert(static_cast<int>(ReduceOp::max) == 2 && kAverage == 3);
-  return value >= 0 && value < 4 ? std::string("'") + names[static_cast<std::size_t>(value)] + "'"
+  if (operation == Operation::all_gather) return "other lengths of parts";
+  if (!reduces(operation)) return "root " + std::to_string(value);
+  constexpr std::array<const char*, 5> names{"sum", "min", "max", "product", "average"};
+  static_assert(static_cast<int>(ReduceOp::product) == 3 && kAverage == 4);
+  return value >= 0 && value < 5 ? std::string("'") + names[static_cast<std::size_t>(value)] + "'"
                                  : "an unknown operation";
+}
+
+std::string algorithm_name(std::int64_t value) {
+  const bool known = value >= 0 && value < std::int64_t{kAlgorithms.size()};
+  return known ? "'" + std::string(kAlgorithms[static_cast<std::size_t>(value)]) + "'" : "unknown";
 }
 
 // What a rank did, in words. The fields before this one are the same on all ranks.
@@ -106,11 +132,14 @@ std::string told(const Header& header, Field field, std::int64_t value) {
       return "asked for " + detail_named(operation, value);
     case kCount:
       return "passed " + number +
-             (operation == Operation::all_reduce
-                  ? " elements of " + dtype_named_by(value_of(header.least[kDType]))
-                  : " bytes");
-    default:
+             (reduces(operation) ? " elements of " + dtype_named_by(value_of(header.least[kDType]))
+                                 : " bytes");
+    case kSegment:
       return "asked for segments of " + number + " bytes";
+    case kAlgorithm:
+      return "asked for the algorithm " + algorithm_name(value);
+    default:
+      return std::string("asked for the order ") + (value == 0 ? "'any'" : "'tree'");
   }
 }
 
@@ -127,11 +156,22 @@ std::string reason_of(Fault fault) {
     case Fault::foreign_byte_order:
       return "an array that is not in native byte order; pass x.astype(x.dtype.newbyteorder('='))";
     case Fault::unknown_operation:
-      return "an operation that is unknown; use 'sum', 'average', 'min' or 'max'";
+      return "an operation that is unknown; use 'sum', 'average', 'min', 'max' or 'product'";
     case Fault::bad_root:
       return "a root that is not a rank";
     case Fault::wrong_size:
-      return "a receive array that does not hold one part per rank";
+      return "counts that do not fit its arrays or the number of ranks";
+    case Fault::unknown_algorithm:
+      return "an algorithm that is unknown; use 'auto' or see comm.algorithm in docs/job-file.md";
+    case Fault::average_of_integers:
+      return "integers for an average, which they cannot hold; use 'sum', or convert to floats";
+    case Fault::several_nodes:
+      return "the algorithm 'shared', but the ranks are on several nodes or share no memory; use "
+             "'hierarchical' or 'auto'";
+    case Fault::no_fixed_order:
+      return "an algorithm that cannot sum in the order 'tree'; use 'auto', 'shared', 'doubling' "
+             "or "
+             "'halving'";
     case Fault::none:
       break;
   }
@@ -163,31 +203,45 @@ void judge(const Header& header) {
 
 }  // namespace
 
-void agree(Transport& transport, const Intent& intent, std::uint32_t sequence, Deadline deadline) {
+void agree(Transport& transport, const Intent& intent, std::uint32_t sequence, Deadline deadline,
+           std::span<const std::byte> small, std::span<std::byte> gathered) {
   const int rank = transport.rank();
   const int size = transport.size();
   Header known = header_of(intent, sequence, rank);
-  Scratch memory(transport, 2 * sizeof(Header));
-  const std::span<std::byte> sent = memory.part(0, sizeof(Header));
-  const std::span<std::byte> heard = memory.part(sizeof(Header), sizeof(Header));
+  std::ranges::copy(small, gathered.begin());
+  // peers that do something else may send more or less than this rank
+  constexpr std::size_t kMessage = sizeof(Header) + kTravelsAlong;
+  Scratch memory(transport, 2 * kMessage);
+  const std::span<std::byte> sent = memory.part(0, kMessage);
+  const std::span<std::byte> heard = memory.part(kMessage, kMessage);
   std::uint64_t round = 0;
   for (int distance = 1; distance < size; distance *= 2, ++round) {
     // The number is compared, so it is not part of the tag; each round has its own peer, and
     // messages of one peer keep their order.
     const Tag tag(Channel::agree, 0, round);
+    const auto arrays = static_cast<std::size_t>(std::min(distance, size - distance));
+    const std::size_t along = arrays * small.size();
     std::memcpy(sent.data(), &known, sizeof known);
+    std::ranges::copy(gathered.first(along), sent.begin() + sizeof known);
     Flights flights(transport, 2);
     try {
       transport.receive(flights[0], (rank + size - distance) % size, tag, heard);
-      transport.send(flights[1], (rank + distance) % size, tag, sent);
+      flights[0].shorter = true;
+      transport.send(flights[1], (rank + distance) % size, tag, sent.first(sizeof known + along));
       transport.wait(flights[0], deadline);
       transport.wait(flights[1], deadline);
     } catch (const Failure& failure) {
       throw failure.during("comparing what the ranks are about to do");
     }
+    if (flights[0].arrived < sizeof known) {
+      throw Failure(FailureKind::config, "a message came that is no agreement");
+    }
     Header news;
     std::memcpy(&news, heard.data(), sizeof news);
     combine(known, news);
+    const std::size_t length = std::min(along, flights[0].arrived - sizeof known);
+    const std::size_t start = static_cast<std::size_t>(distance) * small.size();
+    std::ranges::copy(heard.subspan(sizeof known, length), gathered.subspan(start).begin());
   }
   judge(known);
 }

@@ -3,7 +3,8 @@
 // Dissemination (Hensgen, Finkel, Manber 1988): in round k, rank r sends what it knows to rank
 // r + 2^k; after ceil(log2 P) rounds everybody knows the smallest and the largest value of every
 // field, and the lowest ranks that have them. As minima are idempotent, any P works. Also serves
-// as the barrier.
+// as the barrier. Small arrays travel along (Bruck et al. 1997): after round k a rank has those of
+// the 2^(k+1) ranks up to itself.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +15,14 @@
 
 namespace mls {
 
-enum class Operation : std::uint8_t { barrier, all_reduce, broadcast, all_gather };
+enum class Operation : std::uint8_t {
+  barrier,
+  all_reduce,
+  broadcast,
+  all_gather,
+  reduce_scatter,
+  all_to_all
+};
 
 // Why a rank cannot take part although it was called.
 enum class Fault : std::uint8_t {
@@ -26,7 +34,11 @@ enum class Fault : std::uint8_t {
   foreign_byte_order,
   unknown_operation,
   bad_root,
-  wrong_size
+  wrong_size,
+  unknown_algorithm,
+  average_of_integers,
+  several_nodes,
+  no_fixed_order
 };
 
 struct Intent {
@@ -35,6 +47,8 @@ struct Intent {
   int detail = 0;           // what is reduced to, or the root
   std::uint64_t count = 0;  // elements of an all-reduce, else bytes
   std::uint64_t segment = 0;
+  Algorithm algorithm = Algorithm::automatic;
+  Order order = Order::any;
   Fault fault = Fault::none;
 
   bool operator==(const Intent&) const = default;
@@ -48,11 +62,18 @@ struct Caller {
   bool operator==(const Caller&) const = default;
 };
 
-constexpr int kAverage = 3;  // as a detail, beside the values of ReduceOp
+constexpr int kAverage = 4;  // as a detail, beside the values of ReduceOp
+
+// All arrays of an agreement together.
+constexpr std::size_t kTravelsAlong = 16 * 1024;
 
 // Throws the same Failure on every rank when intents or numbers differ or a rank has a fault;
 // Failure(timeout) when a rank does not come.
-void agree(Transport& transport, const Intent& intent, std::uint32_t sequence, Deadline deadline);
+//
+// small: this rank's array, or empty. gathered: memory for the arrays of all ranks, of at most
+// kTravelsAlong bytes; afterwards that of rank r is at (rank - r) mod size.
+void agree(Transport& transport, const Intent& intent, std::uint32_t sequence, Deadline deadline,
+           std::span<const std::byte> small = {}, std::span<std::byte> gathered = {});
 
 // The same judgement where every rank already knows what all are about to do, in their order.
 void compare(std::span<const Caller> callers);

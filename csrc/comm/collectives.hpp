@@ -18,15 +18,16 @@
 
 namespace mls {
 
-// Smaller overlaps more, larger costs fewer messages. This suits shared memory and networks of 1 to
-// 100 Gbit/s.
-constexpr std::size_t kDefaultSegmentBytes = 128 * 1024;
+// Smaller overlaps more, larger costs fewer messages. Between nodes just below what Open MPI sends
+// over TCP without asking first.
+constexpr std::size_t kSegmentBytes = 128 * 1024;
+constexpr std::size_t kSegmentBytesBetweenNodes = 64 * 1024 - 256;
 
 // What all collectives share.
 struct Options {
   std::string label = {};                      // names the array in errors, such as "bucket 3"
   std::chrono::duration<double> timeout{300};  // for the whole operation
-  std::size_t segment_bytes = kDefaultSegmentBytes;
+  std::size_t segment_bytes = 0;               // 0: what suits the network
   // Compare operations, sizes and types between the ranks first. Leave it out only where
   // nothing can have changed since: a message that is too long is an error, but Open MPI 5.0 has
   // written all of it by then, beyond the memory of its receive.
@@ -35,28 +36,47 @@ struct Options {
   std::function<void()> watch = {};  // called now and then while waiting; may throw
 
   // Within what one message can carry.
-  std::size_t segment() const {
-    return std::clamp<std::size_t>(segment_bytes, 8, std::size_t{1} << 30);
+  std::size_t segment(const Transport& transport) const {
+    const std::size_t suits = transport.one_node() ? kSegmentBytes : kSegmentBytesBetweenNodes;
+    return std::clamp<std::size_t>(segment_bytes ? segment_bytes : suits, 8, std::size_t{1} << 30);
   }
 };
 
 struct AllReduce {
   DType dtype = DType::f32;
   ReduceOp op = ReduceOp::sum;
-  bool average = false;  // divide the sum by the number of ranks
+  bool average = false;  // divide the sum by the number of ranks; floats only
+  Algorithm algorithm = Algorithm::automatic;
+  Order order = Order::any;
   Options options;
 };
 
 // data: count elements of dtype.
 void all_reduce(Transport& transport, std::span<std::byte> data, const AllReduce& request);
 
+// The same on several arrays of one type, of the same sizes on all ranks. Arrays that follow one
+// another are copied into one buffer of at most fusion_bytes and back; larger ones are not copied.
+void grouped_all_reduce(Transport& transport, std::span<const std::span<std::byte>> arrays,
+                        std::size_t fusion_bytes, const AllReduce& request);
+
+// data: count elements. Afterwards each rank has its part of the result in its place, see part_of;
+// the rest of the data is undefined. The algorithm is not for choice.
+void reduce_scatter(Transport& transport, std::span<std::byte> data, const AllReduce& request);
+
 // data: the same number of bytes on all ranks. `dtype` is only compared.
 void broadcast(Transport& transport, std::span<std::byte> data, int root, int dtype,
                const Options& options);
 
-// whole: size() parts of mine.size() bytes, in the order of the ranks. `dtype` is only compared.
+// whole: the parts of all ranks in their order; `lengths` are their bytes, the same on all ranks,
+// or empty where all are mine.size(). `dtype` is only compared.
 void all_gather(Transport& transport, std::span<const std::byte> mine, std::span<std::byte> whole,
-                int dtype, const Options& options);
+                std::span<const std::size_t> lengths, int dtype, const Options& options);
+
+// sent: a part for each rank, in their order, whose bytes are in sent_lengths. received: a part
+// from each rank, whose bytes are what that rank has for this one. `dtype` is only compared.
+void all_to_all(Transport& transport, std::span<const std::byte> sent,
+                std::span<const std::size_t> sent_lengths, std::span<std::byte> received,
+                std::span<const std::size_t> received_lengths, int dtype, const Options& options);
 
 void barrier(Transport& transport, const Options& options);
 

@@ -6,8 +6,10 @@
 #include <mpi.h>
 #include <sched.h>
 
+#include <algorithm>
 #include <climits>
 #include <cstring>
+#include <optional>
 #include <stdexcept>
 #include <thread>
 
@@ -39,6 +41,52 @@ FailureKind kind_of(int code) {
   return error_class == MPI_ERR_TRUNCATE ? FailureKind::config : FailureKind::rank_failed;
 }
 
+constexpr std::size_t kMostElements = std::size_t{1} << 30;
+
+// None for the 16-bit floats, which MPI does not know.
+std::optional<MPI_Datatype> type_of(DType dtype) {
+  switch (dtype) {
+    case DType::f16:
+    case DType::bf16:
+      return std::nullopt;
+    case DType::f32:
+      return MPI_FLOAT;
+    case DType::f64:
+      return MPI_DOUBLE;
+    case DType::i8:
+      return MPI_INT8_T;
+    case DType::u8:
+      return MPI_UINT8_T;
+    case DType::i16:
+      return MPI_INT16_T;
+    case DType::u16:
+      return MPI_UINT16_T;
+    case DType::i32:
+      return MPI_INT32_T;
+    case DType::u32:
+      return MPI_UINT32_T;
+    case DType::i64:
+      return MPI_INT64_T;
+    case DType::u64:
+      return MPI_UINT64_T;
+  }
+  return std::nullopt;
+}
+
+MPI_Op operation_of(ReduceOp op) {
+  switch (op) {
+    case ReduceOp::min:
+      return MPI_MIN;
+    case ReduceOp::max:
+      return MPI_MAX;
+    case ReduceOp::product:
+      return MPI_PROD;
+    case ReduceOp::sum:
+      break;
+  }
+  return MPI_SUM;
+}
+
 class MpiTransport final : public Transport {
  public:
   MpiTransport(MPI_Comm comm, int rank, int size) : Transport(rank, size), comm_(comm) {}
@@ -57,6 +105,24 @@ class MpiTransport final : public Transport {
     const int length = length_of(request, bytes.size());
     const int code = MPI_Irecv(bytes.data(), length, MPI_BYTE, peer, tag.value, comm_, &handle);
     started(request, handle, code);
+  }
+
+  bool own_all_reduce(std::span<std::byte> data, const Combine& how, Deadline deadline) override {
+    const std::optional<MPI_Datatype> type = type_of(how.dtype);
+    if (!type) return false;
+    const std::size_t element = size_of(how.dtype);
+    const std::size_t count = data.size() / element;
+    for (std::size_t start = 0; start < count; start += kMostElements) {
+      const auto length = static_cast<int>(std::min(count - start, kMostElements));
+      MPI_Request handle = MPI_REQUEST_NULL;
+      Request request{.kind = Request::Kind::collective, .bytes = {}};
+      const int code = MPI_Iallreduce(MPI_IN_PLACE, data.data() + start * element, length, *type,
+                                      operation_of(how.op), comm_, &handle);
+      started(request, handle, code);
+      wait(request, deadline);
+    }
+    if (how.divisor > 1) divide(how.dtype, data.data(), count, how.divisor);
+    return true;
   }
 
   void wait(Request& request, Deadline deadline) override {
@@ -81,13 +147,13 @@ class MpiTransport final : public Transport {
         std::this_thread::sleep_for(kNap);
       }
     }
-    if (request.kind == Request::Kind::receive) {
+    const bool receives = request.kind == Request::Kind::receive;
+    request.kind = Request::Kind::none;
+    if (receives) {
       int arrived = 0;
       MPI_Get_count(&status, MPI_BYTE, &arrived);
-      request.kind = Request::Kind::none;
       check_length(request, static_cast<std::size_t>(arrived));
     }
-    request.kind = Request::Kind::none;
   }
 
  private:

@@ -1,15 +1,13 @@
-// Ring all-reduce: reduce-scatter, then all-gather (Patarasuk, Yuan 2009, "Bandwidth optimal
-// all-reduce algorithms for clusters of workstations"), pipelined by segments.
+// Pipelined ring: Patarasuk and Yuan 2009, "Bandwidth optimal all-reduce algorithms for clusters of
+// workstations".
 //
-// data[i] = op over ranks r of data_r[i], in place; every DType; the same bits on every rank, as
-// each element is reduced by one rank, in the order of the ring. Every rank sends 2 (P-1)/P of its
-// data. Rounding and instruction sets are those of base/reduce.hpp.
+// The data is cut into one chunk per rank, chunks into segments. An item is one segment in one
+// step:
 //
-// for j in 0 .. 2(P-1)-1:                       steps; chunk c = rank - j (mod P)
-//   for k in segments:                          the item (j, k) has number j * segments + k
-//     send    segment k of chunk c     to   rank + 1
-//     receive segment k of chunk c - 1 from rank - 1, reduce it in the first P-1 steps,
-//                                               divide it once in the last of them for an average
+//   reduce-scatter  item received:  chunk[rank - 2 - step] += message
+//                   item sent:      chunk[rank - 1 - step], which item - segments has reduced
+//   all-gather      the same steps onward; received segments replace. The owner of a chunk has it
+//                   whole in the last step of the first half, and divides it once for an average
 //
 // Sends and receives run `ahead` items in front of the reduction. Because `ahead` is at most the
 // number of segments of a chunk, item p + ahead is always ready to be sent once item p is reduced;
@@ -20,44 +18,53 @@
 
 #include <algorithm>
 #include <string>
-
-#include "comm/topology.hpp"
+#include <vector>
 
 namespace mls {
 namespace {
 
 constexpr std::size_t kAhead = 4;
 
+// Steps of the whole algorithm that are taken.
+struct Steps {
+  std::size_t first;
+  std::size_t count;
+};
+
+std::size_t longest_of(std::span<const Part> parts) {
+  std::size_t longest = 1;
+  for (const Part part : parts) longest = std::max(longest, part.length);
+  return longest;
+}
+
 class RingPass {
  public:
-  RingPass(Transport& transport, std::span<std::byte> data, const AllReduce& request,
-           const Story& story)
-      : transport_(transport),
-        ring_{transport.rank(), transport.size()},
+  RingPass(const Wire& wire, std::span<std::byte> data, std::span<const Part> parts,
+           std::size_t element, const Combine* how, Steps steps)
+      : wire_(wire),
+        ring_{wire.rank(), wire.size()},
         data_(data),
-        request_(request),
-        sequence_(story.sequence()),
-        deadline_(story.deadline()),
-        element_(size_of(request.dtype)),
-        count_(data.size() / element_),
-        longest_(ceil_div(count_, static_cast<std::size_t>(ring_.size))),
-        segment_(std::clamp<std::size_t>(request.options.segment() / element_, 1, longest_)),
-        segments_(ceil_div(longest_, segment_)),
-        steps_(2 * (static_cast<std::size_t>(ring_.size) - 1)),
+        parts_(parts),
+        element_(element),
+        how_(how),
+        steps_(steps),
+        halfway_(static_cast<std::size_t>(ring_.size) - 1),
+        segment_(std::clamp<std::size_t>(wire.segment_bytes / element, 1, longest_of(parts))),
+        segments_(ceil_div(longest_of(parts), segment_)),
         ahead_(std::min(kAhead, segments_)),
-        scratch_(transport, ahead_ * segment_ * element_),
-        receives_(transport, ahead_),
-        sends_(transport, ahead_) {}
+        scratch_(wire.transport, ahead_ * segment_ * element_),
+        receives_(wire.transport, ahead_),
+        sends_(wire.transport, ahead_) {}
 
   void run() {
-    const std::size_t items = steps_ * segments_;
-    for (std::size_t item = 0; item < ahead_; ++item) post(item);
+    const std::size_t items = steps_.count * segments_;
+    for (std::size_t item = 0; item < std::min(ahead_, items); ++item) post(item);
     for (std::size_t item = 0; item < items; ++item) {
-      transport_.at_step(item / segments_ + 1, steps_);
+      wire_.transport.at_step(item / segments_ + 1, steps_.count);
       try {
-        transport_.wait(receives_[item % ahead_], deadline_);
+        wire_.wait(receives_[item % ahead_]);
         digest(item);
-        transport_.wait(sends_[item % ahead_], deadline_);
+        wire_.wait(sends_[item % ahead_]);
         if (item + ahead_ < items) post(item + ahead_);
       } catch (const Failure& failure) {
         throw failure.during(place_of(item));
@@ -67,24 +74,25 @@ class RingPass {
 
  private:
   std::string place_of(std::size_t item) const {
-    return "ring step " + std::to_string(item / segments_ + 1) + " of " + std::to_string(steps_) +
-           ", segment " + std::to_string(item % segments_ + 1) + " of " + std::to_string(segments_);
+    return "ring step " + std::to_string(item / segments_ + 1) + " of " +
+           std::to_string(steps_.count) + ", segment " + std::to_string(item % segments_ + 1) +
+           " of " + std::to_string(segments_);
   }
 
-  bool reduces(std::size_t item) const { return item / segments_ < steps_ / 2; }
+  std::size_t step(std::size_t item) const { return steps_.first + item / segments_; }
+  bool reduces(std::size_t item) const { return step(item) < halfway_; }
 
   std::span<std::byte> segment(std::size_t chunk, std::size_t item) const {
-    const Part whole = part_of(count_, static_cast<std::size_t>(ring_.size), chunk);
-    const Part part = segment_of(whole, segment_, item % segments_);
+    const Part part = segment_of(parts_[chunk], segment_, item % segments_);
     return data_.subspan(part.start * element_, part.length * element_);
   }
 
   std::span<std::byte> sent(std::size_t item) const {
-    return segment(ring_.sent_chunk(item / segments_), item);
+    return segment(ring_.sent_chunk(step(item)), item);
   }
 
   std::span<std::byte> received(std::size_t item) const {
-    return segment(ring_.received_chunk(item / segments_), item);
+    return segment(ring_.received_chunk(step(item)), item);
   }
 
   // Where the message of an item arrives: what is to be reduced, beside the data.
@@ -94,34 +102,34 @@ class RingPass {
     return scratch_.part(item % ahead_ * segment_ * element_, place.size());
   }
 
+  // Nothing is sent where a part has fewer segments than the longest.
   void post(std::size_t item) {
-    const Tag tag(Channel::all_reduce, sequence_, item);
-    transport_.receive(receives_[item % ahead_], ring_.left(), tag, arrival(item));
-    transport_.send(sends_[item % ahead_], ring_.right(), tag, sent(item));
+    const std::span<std::byte> out = sent(item);
+    const std::span<std::byte> in = arrival(item);
+    if (!in.empty()) wire_.receive(receives_[item % ahead_], ring_.left(), item, in);
+    if (!out.empty()) wire_.send(sends_[item % ahead_], ring_.right(), item, out);
   }
 
   void digest(std::size_t item) {
     if (!reduces(item)) return;
     const std::span<std::byte> into = received(item);
     const std::size_t length = into.size() / element_;
-    reduce(request_.op, request_.dtype, into.data(), arrival(item).data(), length);
-    if (request_.average && item / segments_ == steps_ / 2 - 1) {
-      divide(request_.dtype, into.data(), length, ring_.size);
+    reduce(how_->op, how_->dtype, into.data(), arrival(item).data(), length);
+    if (how_->divisor > 1 && step(item) + 1 == halfway_) {
+      divide(how_->dtype, into.data(), length, how_->divisor);
     }
   }
 
-  Transport& transport_;
+  const Wire& wire_;
   const Ring ring_;
   const std::span<std::byte> data_;
-  const AllReduce& request_;
-  const std::uint32_t sequence_;
-  const Deadline deadline_;
+  const std::span<const Part> parts_;
   const std::size_t element_;
-  const std::size_t count_;
-  const std::size_t longest_;   // chunk, in elements
+  const Combine* const how_;
+  const Steps steps_;
+  const std::size_t halfway_;   // the step that copies first
   const std::size_t segment_;   // elements
   const std::size_t segments_;  // of a chunk
-  const std::size_t steps_;
   const std::size_t ahead_;
   Scratch scratch_;
   Flights receives_;
@@ -130,9 +138,21 @@ class RingPass {
 
 }  // namespace
 
-void ring_all_reduce(Transport& transport, std::span<std::byte> data, const AllReduce& request,
-                     const Story& story) {
-  RingPass(transport, data, request, story).run();
+void ring_all_reduce(const Wire& wire, std::span<std::byte> data, const Combine& how) {
+  const std::size_t element = size_of(how.dtype);
+  const auto size = static_cast<std::size_t>(wire.size());
+  const std::vector<Part> parts = parts_of(data.size() / element, size);
+  RingPass(wire, data, parts, element, &how, {0, 2 * (size - 1)}).run();
+}
+
+void ring_reduce_scatter(const Wire& wire, std::span<std::byte> data, std::span<const Part> parts,
+                         const Combine& how) {
+  RingPass(wire, data, parts, size_of(how.dtype), &how, {0, parts.size() - 1}).run();
+}
+
+void ring_all_gather(const Wire& wire, std::span<std::byte> data, std::span<const Part> parts,
+                     std::size_t element) {
+  RingPass(wire, data, parts, element, nullptr, {parts.size() - 1, parts.size() - 1}).run();
 }
 
 }  // namespace mls

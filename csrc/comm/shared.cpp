@@ -1,107 +1,156 @@
 // Small arrays: every rank lays its array beside its announcement, and reduces those of all for
-// itself, in the order of the ranks. One meeting; P S bytes are read by each rank.
+// itself. One meeting; P S bytes are read by each rank.
 //
 // Arrays in a window: every rank reduces its own part straight from the blocks of all and writes
-// the result into all ("push"). A meeting before, a parting after; 2 S bytes are moved by each
-// rank.
+// the result into all ("push"). A meeting before, a sync after; 2 S bytes are moved by each rank.
 //
-//   meet                                    all arrays are ready
-//   for each piece of this rank's part:     pieces stay in the first-level cache
-//     sum = block 0; sum op= block 1 ...    in the order of the ranks
-//     block 0 = sum; block 1 = sum ...
-//   part                                    all results are written
+// Arrays elsewhere pass through rooms that stay in the second-level cache. In round t every rank
 //
-// Every element is reduced by one rank, or by all in the same order: all ranks hold the same bits.
+//   copies    its pieces number t of all other ranks' parts into its room
+//   reduces   piece t - 1 of its own part, from its array and the rooms, into its array and room
+//   copies    pieces t - 2 of all other parts out of the rooms into its array
+//   syncs
+//
+// There are two of each room, so a piece is written while the one before it is read, and one sync
+// per round is enough: what is overwritten in round t was read in round t - 1.
+//
+// Every element is reduced by one rank, or by all in the same order: all ranks hold the same bits,
+// which are the same for all three.
 #include "comm/shared.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
-#include <vector>
-
-#include "comm/topology.hpp"
-#include "comm/window.hpp"
 
 namespace mls {
 namespace {
 
-constexpr std::size_t kPieceBytes = 8 * 1024;
 constexpr std::size_t kLineBytes = 64;
 
-void finish(const AllReduce& request, std::byte* data, std::size_t count, int ranks) {
-  if (request.average) divide(request.dtype, data, count, ranks);
-}
-
-void reduce_small(const Board& board, std::span<std::byte> data, const AllReduce& request) {
-  const std::size_t count = data.size() / size_of(request.dtype);
-  std::memcpy(data.data(), board.small(0), data.size());
-  for (int rank = 1; rank < board.size(); ++rank) {
-    reduce(request.op, request.dtype, data.data(), board.small(rank), count);
+// The parts of all mates, cut at cache lines.
+std::vector<Part> even_parts(std::size_t bytes, int size) {
+  std::vector<Part> parts = parts_of(ceil_div(bytes, kLineBytes), static_cast<std::size_t>(size));
+  for (Part& part : parts) {
+    const std::size_t first = std::min(part.start * kLineBytes, bytes);
+    const std::size_t last = std::min((part.start + part.length) * kLineBytes, bytes);
+    part = {first, last - first};
   }
-  finish(request, data.data(), count, board.size());
-}
-
-// This rank's part of `bytes`, cut at cache lines.
-Part own_part(std::size_t bytes, int rank, int size) {
-  const Part lines = part_of(ceil_div(bytes, kLineBytes), static_cast<std::size_t>(size),
-                             static_cast<std::size_t>(rank));
-  const std::size_t first = std::min(lines.start * kLineBytes, bytes);
-  const std::size_t last = std::min((lines.start + lines.length) * kLineBytes, bytes);
-  return {first, last - first};
-}
-
-void push(const std::vector<std::byte*>& blocks, int rank, std::size_t bytes,
-          const AllReduce& request) {
-  const int size = static_cast<int>(blocks.size());
-  const Part part = own_part(bytes, rank, size);
-  alignas(kLineBytes) std::array<std::byte, kPieceBytes> sum;
-  for (std::size_t k = 0; k < ceil_div(part.length, kPieceBytes); ++k) {
-    const Part piece = segment_of(part, kPieceBytes, k);
-    const std::size_t count = piece.length / size_of(request.dtype);
-    std::memcpy(sum.data(), blocks[0] + piece.start, piece.length);
-    for (std::size_t peer = 1; peer < blocks.size(); ++peer) {
-      reduce(request.op, request.dtype, sum.data(), blocks[peer] + piece.start, count);
-    }
-    finish(request, sum.data(), count, size);
-    for (std::byte* block : blocks) std::memcpy(block + piece.start, sum.data(), piece.length);
-  }
+  return parts;
 }
 
 }  // namespace
 
-bool shared_all_reduce(Board& board, Transport& transport, std::span<std::byte> data,
-                       const AllReduce& request, const Intent& intent, const Story& story) {
-  Announcement mine{.intent = intent, .sequence = story.sequence()};
-  const bool small = data.size() <= kSlotBytes;
-  const std::shared_ptr<Window> window = small ? nullptr : window_of(data);
-  if (window) {
-    mine.window = window->number();
-    mine.offset = static_cast<std::uint64_t>(data.data() - window->mine().data());
-  }
-  const bool sound = intent.fault == Fault::none;
-  board.meet(transport, mine, small && sound ? data : std::span<std::byte>(), story.deadline());
+void reduce_small(const Board& board, std::span<std::byte> data, const Combine& how) {
+  std::vector<const std::byte*> blocks;
+  for (int seat = 0; seat < board.size(); ++seat) blocks.push_back(board.small(seat));
+  std::byte* const into = data.data();
+  reduce_blocks(how, blocks, {&into, 1}, data.size() / size_of(how.dtype));
+}
 
-  bool together = window != nullptr;
-  std::vector<Caller> callers;
-  for (int rank = 0; rank < board.size(); ++rank) {
-    const Announcement& other = board.announced(rank);
-    callers.push_back({other.intent, other.sequence});
-    together = together && other.window == mine.window && other.offset == mine.offset;
-  }
-  compare(callers);
-  if (small) {
-    if (!data.empty()) reduce_small(board, data, request);
-    return true;
-  }
+NodeArrays::NodeArrays(Board& board, Transport& transport, std::span<std::byte> data,
+                       const Place& place, Deadline deadline)
+    : board_(board), transport_(transport), data_(data), deadline_(deadline) {
+  if (!place.window) return;
   // what one rank sees of all, each of the others sees too
-  if (!together) return false;
-  std::vector<std::byte*> blocks;
-  for (int rank = 0; rank < board.size(); ++rank) {
-    blocks.push_back(window->block(rank) + mine.offset);
+  for (int seat = 0; seat < board.size(); ++seat) {
+    const Announcement& other = board.announced(seat);
+    if (other.window != place.window->number() || other.offset != place.offset) return;
   }
-  push(blocks, board.rank(), data.size(), request);
-  board.part(transport, story.deadline());
-  return true;
+  window_ = place.window;
+  for (int seat = 0; seat < board.size(); ++seat) {
+    blocks_.push_back(window_->block(seat) + place.offset);
+  }
+}
+
+void NodeArrays::all_reduce(const Combine& how) {
+  if (direct()) {
+    push(how);
+  } else {
+    pass<true, true>(even_parts(data_.size(), board_.size()), how);
+  }
+}
+
+void NodeArrays::push(const Combine& how) {
+  const Part own = even_parts(data_.size(), board_.size())[static_cast<std::size_t>(board_.seat())];
+  std::vector<std::byte*> blocks;
+  for (std::byte* block : blocks_) blocks.push_back(block + own.start);
+  const std::vector<const std::byte*> from(blocks.begin(), blocks.end());
+  reduce_blocks(how, from, blocks, own.length / size_of(how.dtype));
+  sync();
+}
+
+void NodeArrays::reduce(std::span<const Part> parts, const Combine& how) {
+  if (!direct()) return pass<true, false>(parts, how);
+  const Part own = parts[static_cast<std::size_t>(board_.seat())];
+  std::vector<const std::byte*> from;
+  for (const std::byte* block : blocks_) from.push_back(block + own.start);
+  std::byte* const into = data_.data() + own.start;
+  reduce_blocks(how, from, {&into, 1}, own.length / size_of(how.dtype));
+}
+
+void NodeArrays::spread(std::span<const Part> parts) {
+  if (!direct()) return pass<false, true>(parts, {});
+  sync();  // all parts are whole
+  for (int seat = 0; seat < board_.size(); ++seat) {
+    const Part part = parts[static_cast<std::size_t>(seat)];
+    if (seat == board_.seat() || part.length == 0) continue;
+    std::memcpy(data_.data() + part.start, blocks_[static_cast<std::size_t>(seat)] + part.start,
+                part.length);
+  }
+  sync();
+}
+
+template <bool reduces, bool spreads>
+void NodeArrays::pass(std::span<const Part> parts, const Combine& how) {
+  const int self = board_.seat();
+  const std::size_t length = piece_bytes(board_.size());
+  std::size_t longest = 0;
+  for (const Part part : parts) longest = std::max(longest, part.length);
+  const std::size_t pieces = ceil_div(longest, length);
+  const auto piece = [&](int owner, std::size_t k) {
+    const Part part = segment_of(parts[static_cast<std::size_t>(owner)], length, k);
+    return data_.subspan(part.start, part.length);
+  };
+  const auto for_others = [&](auto body) {
+    // each rank begins with another, so that they do not all read the same room
+    for (int step = 1; step < board_.size(); ++step) body((self + step) % board_.size());
+  };
+  std::vector<const std::byte*> from(static_cast<std::size_t>(board_.size()));
+  constexpr std::size_t kLag = reduces ? 1 : 0;  // rounds from copying in to the result
+  const std::size_t rounds = pieces + kLag + (spreads ? 1 : 0);
+  for (std::size_t round = 0; round < rounds; ++round) {
+    transport_.at_step(round + 1, rounds);
+    if (reduces && round < pieces) {
+      for_others([&](int owner) {
+        const std::span<std::byte> out = piece(owner, round);
+        if (!out.empty()) {
+          std::memcpy(board_.piece(self, round % 2, owner), out.data(), out.size());
+        }
+      });
+    }
+    if (round >= kLag && round - kLag < pieces) {
+      const std::size_t k = round - kLag;
+      const std::span<std::byte> own = piece(self, k);
+      if (!own.empty() && reduces) {
+        for (int seat = 0; seat < board_.size(); ++seat) {
+          from[static_cast<std::size_t>(seat)] =
+              seat == self ? own.data() : board_.piece(seat, k % 2, self);
+        }
+        std::byte* const into[2] = {own.data(), board_.result(self, k % 2)};
+        reduce_blocks(how, from, std::span(into).first(spreads ? 2 : 1),
+                      own.size() / size_of(how.dtype));
+      } else if (!own.empty()) {
+        std::memcpy(board_.result(self, k % 2), own.data(), own.size());
+      }
+    }
+    if (spreads && round >= kLag + 1) {
+      const std::size_t k = round - kLag - 1;
+      for_others([&](int owner) {
+        const std::span<std::byte> into = piece(owner, k);
+        if (!into.empty()) std::memcpy(into.data(), board_.result(owner, k % 2), into.size());
+      });
+    }
+    sync();
+  }
 }
 
 }  // namespace mls

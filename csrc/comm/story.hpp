@@ -55,15 +55,4 @@ class Story {
   std::optional<Failure> failure_;
 };
 
-// The start of an operation that moves data: the ranks agree on it, or a rank that cannot take part
-// says so by itself.
-inline void prepare(Transport& transport, const Intent& intent, const Options& options,
-                    const Story& story) {
-  if (options.check) {
-    agree(transport, intent, story.sequence(), story.deadline());
-  } else if (intent.fault != Fault::none) {
-    refuse(intent.fault, transport.rank());
-  }
-}
-
 }  // namespace mls

@@ -31,7 +31,7 @@ class ThreadTransport final : public Transport {
 
  private:
   // Takes the message out of its mailbox, or waits for a while.
-  bool arrived(const Request& request, Deadline deadline) {
+  bool arrived(Request& request, Deadline deadline) {
     ThreadWorld::Mailbox& box = world_->mailbox(request.peer, rank());
     std::unique_lock lock(box.mutex);
     const auto found =

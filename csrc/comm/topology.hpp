@@ -29,6 +29,28 @@ constexpr Part segment_of(Part part, std::size_t length, std::size_t index) {
   return {part.start + first, last - first};
 }
 
+// All parts, in order.
+inline std::vector<Part> parts_of(std::size_t count, std::size_t parts) {
+  std::vector<Part> all;
+  for (std::size_t index = 0; index < parts; ++index) all.push_back(part_of(count, parts, index));
+  return all;
+}
+
+// Ranks of a transport that take part, in their order, and this rank's place among them.
+struct Group {
+  std::vector<int> ranks;
+  int index;
+
+  static Group all(int rank, int size) {
+    Group group{{}, rank};
+    for (int peer = 0; peer < size; ++peer) group.ranks.push_back(peer);
+    return group;
+  }
+
+  int size() const { return static_cast<int>(ranks.size()); }
+  int rank_of(int place) const { return ranks[static_cast<std::size_t>(place)]; }
+};
+
 struct Ring {
   int rank;
   int size;
@@ -36,15 +58,38 @@ struct Ring {
   constexpr int left() const { return (rank + size - 1) % size; }
   constexpr int right() const { return (rank + 1) % size; }
 
-  // In step j of 2 (size - 1), this rank sends one chunk and receives the one before it; the
-  // first half of the steps reduces, the second half copies.
-  constexpr std::size_t sent_chunk(std::size_t step) const { return chunk(step); }
-  constexpr std::size_t received_chunk(std::size_t step) const { return chunk(step + 1); }
+  // In step j of 2 (size - 1), this rank sends one chunk and receives the one before it. The first
+  // half of the steps reduces, after which it has its own chunk; the second half copies.
+  constexpr std::size_t sent_chunk(std::size_t step) const { return chunk(step + 1); }
+  constexpr std::size_t received_chunk(std::size_t step) const { return chunk(step + 2); }
 
  private:
   constexpr std::size_t chunk(std::size_t back) const {
     const std::size_t p = static_cast<std::size_t>(size);
     return (static_cast<std::size_t>(rank) + p - back % p) % p;
+  }
+};
+
+// The largest power of two of ranks, for algorithms that need one. Of the first 2 * extra() ranks,
+// every even one leaves its data to the odd one behind it and is told the result.
+struct Folded {
+  int rank;
+  int size;
+
+  constexpr int power() const {
+    int power = 1;
+    while (2 * power <= size) power *= 2;
+    return power;
+  }
+  constexpr int extra() const { return size - power(); }
+  constexpr bool paired() const { return rank < 2 * extra(); }
+  constexpr bool leaves() const { return paired() && rank % 2 == 0; }
+  constexpr int partner() const { return rank ^ 1; }
+
+  // This rank among those that stay, and back.
+  constexpr int number() const { return paired() ? rank / 2 : rank - extra(); }
+  constexpr int rank_of(int number) const {
+    return number < extra() ? 2 * number + 1 : number + extra();
   }
 };
 
@@ -77,6 +122,10 @@ static_assert(part_of(2, 4, 3).length == 0);
 static_assert(segment_of({3, 5}, 2, 2).start == 7 && segment_of({3, 5}, 2, 2).length == 1);
 static_assert(Ring{0, 3}.left() == 2 && Ring{2, 3}.right() == 0);
 static_assert(Ring{1, 3}.received_chunk(0) == Ring{0, 3}.sent_chunk(0));
+static_assert(Ring{1, 3}.received_chunk(1) == 1);
+static_assert(Folded{2, 6}.leaves() && Folded{3, 6}.number() == 1 && Folded{4, 6}.number() == 2);
+static_assert(Folded{0, 6}.rank_of(1) == 3 && Folded{0, 6}.rank_of(3) == 5);
+static_assert(!Folded{0, 8}.paired() && Folded{0, 8}.rank_of(5) == 5);
 static_assert(BinomialTree{7, 8, 0}.parent() == 6 && BinomialTree{2, 5, 3}.parent() == 3);
 
 }  // namespace mls

@@ -1,5 +1,6 @@
 #include "comm/transport.hpp"
 
+#include <algorithm>
 #include <utility>
 
 namespace mls {
@@ -72,8 +73,13 @@ void Transport::keep_waiting_for(int peer, Deadline deadline) {
   keep_waiting({.kind = Request::Kind::receive, .peer = peer, .bytes = {}}, deadline);
 }
 
-void Transport::check_length(const Request& request, std::size_t arrived) {
-  if (arrived != request.bytes.size()) {
+bool Transport::one_node() const {
+  return std::ranges::all_of(nodes_, [&](int node) { return node == nodes_.front(); });
+}
+
+void Transport::check_length(Request& request, std::size_t arrived) {
+  request.arrived = arrived;
+  if (request.shorter ? arrived > request.bytes.size() : arrived != request.bytes.size()) {
     fail(FailureKind::config, request,
          std::to_string(arrived) + " bytes came where " + std::to_string(request.bytes.size()) +
              " were expected; the ranks called different operations");
@@ -82,6 +88,7 @@ void Transport::check_length(const Request& request, std::size_t arrived) {
 
 void Transport::fail(FailureKind kind, const Request& request, const std::string& why) {
   broken_ = true;
+  if (request.kind == Request::Kind::collective) throw Failure(kind, "in the MPI's own: " + why);
   const bool sends = request.kind == Request::Kind::send;
   std::vector<int> ranks;
   if (kind != FailureKind::config) ranks.push_back(request.peer);

@@ -18,6 +18,8 @@
 #include <vector>
 
 #include "base/failure.hpp"
+#include "base/reduce.hpp"
+#include "comm/choice.hpp"
 #include "comm/tag.hpp"
 
 namespace mls {
@@ -27,11 +29,13 @@ using Deadline = Clock::time_point;
 
 // One message under way. The bytes belong to the caller and must stay until wait has returned.
 struct Request {
-  enum class Kind : std::uint8_t { none, send, receive };
+  enum class Kind : std::uint8_t { none, send, receive, collective };
   Kind kind = Kind::none;
-  int peer = -1;
+  int peer = -1;  // of a message
   int tag = 0;
   std::span<std::byte> bytes;
+  bool shorter = false;       // a receive that less than all bytes may complete
+  std::size_t arrived = 0;    // bytes, once a receive is complete
   std::uintptr_t handle = 0;  // the transport's own
 };
 
@@ -39,7 +43,8 @@ class Board;
 
 class Transport {
  public:
-  Transport(int rank, int size) : rank_(rank), size_(size) {}
+  Transport(int rank, int size)
+      : rank_(rank), size_(size), nodes_(static_cast<std::size_t>(size), 0) {}
   virtual ~Transport() = default;
   Transport(const Transport&) = delete;
   Transport& operator=(const Transport&) = delete;
@@ -49,6 +54,10 @@ class Transport {
 
   virtual void send(Request& request, int peer, Tag tag, std::span<const std::byte> bytes) = 0;
   virtual void receive(Request& request, int peer, Tag tag, std::span<std::byte> bytes) = 0;
+
+  // The network's own all-reduce over all ranks, in place; false where it cannot, on all ranks
+  // alike, before anything is sent.
+  virtual bool own_all_reduce(std::span<std::byte>, const Combine&, Deadline) { return false; }
 
   // Completes the request, which is then free for reuse. Throws Failure.
   virtual void wait(Request& request, Deadline deadline) = 0;
@@ -71,9 +80,18 @@ class Transport {
   // Closes it. A failure that broke the transport is kept for later callers of begin.
   void end(const std::optional<Failure>& failure) noexcept;
 
-  // Where the ranks of this transport meet in shared memory, null where they cannot.
+  // Where the ranks of this node meet in shared memory, null where they cannot.
   Board* board() const { return board_.get(); }
   void attach(std::shared_ptr<Board> board) { board_ = std::move(board); }
+
+  // The node of every rank, 0 for all unless placed; numbers are the same on all ranks.
+  const std::vector<int>& nodes() const { return nodes_; }
+  void place(std::vector<int> nodes) { nodes_ = std::move(nodes); }
+  bool one_node() const;
+
+  // What `auto` stands for; the same on all ranks.
+  const Choices& choices() const { return choices_; }
+  void choose(Choices choices) { choices_ = std::move(choices); }
 
   // For waits that no message ends: throws as a receive from this peer would.
   void keep_waiting_for(int peer, Deadline deadline);
@@ -86,8 +104,8 @@ class Transport {
   // Called by a wait that goes on: throws at the deadline and when abandoned.
   void keep_waiting(const Request& request, Deadline deadline);
 
-  // Throws unless as many bytes came as were expected.
-  void check_length(const Request& request, std::size_t arrived);
+  // Notes how many bytes came; throws unless they are as many as were expected.
+  void check_length(Request& request, std::size_t arrived);
 
   [[noreturn]] void fail(FailureKind kind, const Request& request, const std::string& why);
 
@@ -98,6 +116,8 @@ class Transport {
   const int rank_;
   const int size_;
   std::shared_ptr<Board> board_;
+  std::vector<int> nodes_;
+  Choices choices_;
   std::uint32_t sequence_ = 0;
   bool broken_ = false;
   std::atomic<bool> unsettled_{false};

@@ -69,15 +69,16 @@ Window::~Window() {
   registry().windows.erase(mine().data());
 }
 
-std::shared_ptr<Window> window_of(std::span<const std::byte> bytes) {
+Place place_of(std::span<const std::byte> bytes) {
+  if (bytes.empty()) return {};
   const std::lock_guard lock(registry().mutex);
   const auto after = registry().windows.upper_bound(bytes.data());
-  if (after == registry().windows.begin()) return nullptr;
+  if (after == registry().windows.begin()) return {};
   std::shared_ptr<Window> window = std::prev(after)->second.lock();
-  if (!window) return nullptr;
+  if (!window) return {};
   const std::span<std::byte> own = window->mine();
-  const bool inside = bytes.data() + bytes.size() <= own.data() + own.size();
-  return inside ? window : nullptr;
+  if (bytes.data() + bytes.size() > own.data() + own.size()) return {};
+  return {std::move(window), static_cast<std::uint64_t>(bytes.data() - own.data())};
 }
 
 }  // namespace mls

@@ -40,7 +40,11 @@ class Window : public std::enable_shared_from_this<Window> {
   const std::uint32_t number_;
 };
 
-// The window of this process in whose own block the bytes lie; null when there is none.
-std::shared_ptr<Window> window_of(std::span<const std::byte> bytes);
+// Where in this process's own blocks the bytes lie; no window when they lie elsewhere.
+struct Place {
+  std::shared_ptr<Window> window;
+  std::uint64_t offset = 0;  // in the block
+};
+Place place_of(std::span<const std::byte> bytes);
 
 }  // namespace mls

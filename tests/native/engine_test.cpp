@@ -76,8 +76,8 @@ TEST(an_operation_that_throws_something_else_is_a_failure_too) {
 TEST(a_wait_that_is_given_up_says_where_the_thread_is) {
   const auto world = std::make_shared<ThreadWorld>(2);
   const auto transport = world->transport(0);
-  Engine engine(*transport);
   std::vector<float> data(9);
+  Engine engine(*transport);
   const std::uint64_t ticket = submit(engine, data, 60s, "bucket 7");
   std::string story;
   do {  // the thread comes to its wait in its own time
@@ -90,8 +90,8 @@ TEST(a_wait_that_is_given_up_says_where_the_thread_is) {
 TEST(closing_gives_up_what_does_not_end) {
   const auto world = std::make_shared<ThreadWorld>(2);
   const auto transport = world->transport(0);
-  Engine engine(*transport);
   std::vector<float> data(9);
+  Engine engine(*transport);
   const std::uint64_t ticket = submit(engine, data, 600s, "bucket 7");
   submit(engine, data, 600s, "bucket 8");
   engine.close(10ms);

@@ -48,6 +48,16 @@ T wrapped_sum(T a, T b) {
 }
 
 template <class T>
+T wrapped_product(T a, T b) {
+  if constexpr (std::is_integral_v<T>) {
+    using Wide = unsigned long long;
+    return static_cast<T>(static_cast<Wide>(a) * static_cast<Wide>(b));
+  } else {
+    return a * b;
+  }
+}
+
+template <class T>
 void compare(DType dtype) {
   std::mt19937_64 random(7);
   for (const std::size_t size : kSizes) {
@@ -59,18 +69,20 @@ void compare(DType dtype) {
       std::memcpy(a.data() + i * sizeof(T), &x, sizeof(T));
       std::memcpy(b.data() + i * sizeof(T), &y, sizeof(T));
     }
-    for (const ReduceOp op : {ReduceOp::sum, ReduceOp::min, ReduceOp::max}) {
+    for (const ReduceOp op : {ReduceOp::sum, ReduceOp::min, ReduceOp::max, ReduceOp::product}) {
       Unaligned result = a;
       reduce(op, dtype, result.data(), b.data(), size);
       for (std::size_t i = 0; i < size; ++i) {
         const T x = element<T>(a.data(), i);
         const T y = element<T>(b.data(), i);
-        const T wanted = op == ReduceOp::sum   ? wrapped_sum(x, y)
-                         : op == ReduceOp::min ? std::min(x, y)
-                                               : std::max(x, y);
+        const T wanted = op == ReduceOp::sum       ? wrapped_sum(x, y)
+                         : op == ReduceOp::product ? wrapped_product(x, y)
+                         : op == ReduceOp::min     ? std::min(x, y)
+                                                   : std::max(x, y);
         CHECK(element<T>(result.data(), i) == wanted);
       }
     }
+    if (!is_float(dtype)) continue;
     Unaligned result = a;
     divide(dtype, result.data(), size, 3);
     for (std::size_t i = 0; i < size; ++i) {
@@ -147,13 +159,38 @@ TEST(nan_is_kept_by_min_and_max_on_either_side) {
   });
 }
 
-TEST(an_average_of_integers_truncates_and_may_divide_by_more_than_the_type_holds) {
+TEST(blocks_are_reduced_in_order_and_rounded_once) {
   at_every_level([] {
-    std::int8_t values[] = {-7, 7, -128, 127};
-    divide(DType::i8, reinterpret_cast<std::byte*>(values), 4, 2);
-    CHECK(values[0] == -3 && values[1] == 3 && values[2] == -64 && values[3] == 63);
-    divide(DType::i8, reinterpret_cast<std::byte*>(values), 4, 300);
-    CHECK(values[0] == 0 && values[3] == 0);
+    for (std::size_t blocks = 1; blocks <= 9; ++blocks) {
+      for (const std::size_t size : {1, 63, 64, 65, 300}) {
+        std::vector<std::vector<float>> data(blocks, std::vector<float>(size));
+        std::vector<const std::byte*> from;
+        for (std::size_t b = 0; b < blocks; ++b) {
+          for (std::size_t i = 0; i < size; ++i) {
+            data[b][i] = 1.0F / static_cast<float>(1 + (i * 31 + b * 17) % 101);
+          }
+          from.push_back(reinterpret_cast<const std::byte*>(data[b].data()));
+        }
+        std::vector<float> wanted = data[0];
+        for (std::size_t b = 1; b < blocks; ++b) {
+          for (std::size_t i = 0; i < size; ++i) wanted[i] += data[b][i];
+        }
+        for (float& x : wanted) x /= 3.0F;
+        std::vector<float> other(size);
+        std::byte* const into[] = {reinterpret_cast<std::byte*>(data[0].data()),
+                                   reinterpret_cast<std::byte*>(other.data())};
+        reduce_blocks({.divisor = 3}, from, into, size);
+        CHECK(data[0] == wanted && other == wanted);
+      }
+    }
+    // 1 + 2^-8 + 2^-8 in bfloat16: each addition by itself would round to 1
+    const std::uint16_t values[] = {0x3f80, 0x3b80, 0x3b80};
+    std::vector<const std::byte*> from;
+    for (const std::uint16_t& x : values) from.push_back(reinterpret_cast<const std::byte*>(&x));
+    std::uint16_t sum = 0;
+    std::byte* const into = reinterpret_cast<std::byte*>(&sum);
+    reduce_blocks({.dtype = DType::bf16}, from, {&into, 1}, 1);
+    CHECK(sum == 0x3f81);
   });
 }
 

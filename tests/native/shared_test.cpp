@@ -4,6 +4,7 @@
 
 #include "comm/board.hpp"
 #include "comm/collectives.hpp"
+#include "comm/topology.hpp"
 #include "comm/window.hpp"
 #include "harness.hpp"
 
@@ -36,6 +37,7 @@ std::vector<T> expected(int size, std::size_t count, const AllReduce& request) {
       if (request.op == ReduceOp::sum) all = static_cast<T>(all + one);
       if (request.op == ReduceOp::min) all = one < all ? one : all;
       if (request.op == ReduceOp::max) all = one > all ? one : all;
+      if (request.op == ReduceOp::product) all = static_cast<T>(all * one);
     }
     result[i] = request.average ? static_cast<T>(all / static_cast<T>(size)) : all;
   }
@@ -63,7 +65,8 @@ struct Shared {
         blocks(memory_of(Window::bytes_for(size, block_bytes))) {}
 
   void seat(Transport& transport, bool patient = false) const {
-    transport.attach(std::make_shared<Board>(seats, transport.rank(), transport.size(), patient));
+    const Group all = Group::all(transport.rank(), transport.size());
+    transport.attach(std::make_shared<Board>(seats, all, patient));
   }
 
   std::shared_ptr<Mapping> seats;
@@ -83,12 +86,12 @@ void check_all(DType dtype, int size) {
     const int rank = transport.rank();
     const auto window = Window::over(shared.blocks, rank, largest * sizeof(T));
     for (const std::size_t count : counts) {
-      for (const ReduceOp op : {ReduceOp::sum, ReduceOp::min, ReduceOp::max}) {
+      for (const ReduceOp op : {ReduceOp::sum, ReduceOp::max, ReduceOp::product}) {
         for (const bool average : {false, true}) {
-          if (average && op != ReduceOp::sum) continue;
+          if (average && (op != ReduceOp::sum || !is_float(dtype))) continue;
           const AllReduce request{.dtype = dtype, .op = op, .average = average, .options = kQuick};
           const std::vector<T> wanted = expected<T>(size, count, request);
-          std::vector<T> own(count);  // small ones meet, large ones take the ring
+          std::vector<T> own(count);  // small ones meet, large ones pass through the rooms
           fill<T>(own, rank);
           all_reduce(transport, std::as_writable_bytes(std::span(own)), request);
           CHECK(equal<T>(own, wanted));
@@ -117,7 +120,7 @@ TEST(shared_sums_are_right_for_all_sizes_and_types) {
 
 TEST(memory_is_shared_between_mappings_of_their_own) {
   const auto failures = test::on_ranks(3, [](Transport& transport) {
-    transport.attach(Board::make(transport, true, kQuick));
+    transport.attach(Board::make(transport, Group::all(transport.rank(), 3), true, kQuick));
     CHECK(transport.board() != nullptr);
     const auto window = Window::make(transport, 100'000, kQuick);
     CHECK(window != nullptr);
@@ -146,6 +149,72 @@ TEST(arrays_at_different_places_still_add_up) {
     for (const float value : data) CHECK(value == 6);
   });
   for (const auto& failure : failures) CHECK(!failure);
+}
+
+TEST(parts_and_broadcasts_go_through_the_rooms_and_the_windows) {
+  constexpr int kRanks = 3;
+  for (const std::size_t count : {5ul, 3000ul, 70'001ul}) {
+    const Shared shared(kRanks, count * sizeof(float));
+    const auto failures = test::on_ranks(kRanks, [&](Transport& transport) {
+      shared.seat(transport);
+      const int rank = transport.rank();
+      const auto window = Window::over(shared.blocks, rank, count * sizeof(float));
+      const AllReduce sum{.options = kQuick};
+      const std::vector<float> wanted = expected<float>(kRanks, count, sum);
+      const Part own = part_of(count, kRanks, static_cast<std::size_t>(rank));
+      std::vector<float> apart(count);
+      for (const std::span<float> data : {std::span(apart), view<float>(window->mine(), count)}) {
+        const std::span<std::byte> bytes = std::as_writable_bytes(data);
+        fill<float>(data, rank);
+        reduce_scatter(transport, bytes, sum);
+        for (std::size_t i = own.start; i < own.start + own.length; ++i) {
+          CHECK(data[i] == wanted[i]);
+        }
+        std::vector<std::size_t> lengths;
+        for (const Part part : parts_of(count, kRanks)) {
+          lengths.push_back(part.length * sizeof(float));
+        }
+        all_gather(transport, bytes.subspan(own.start * sizeof(float), own.length * sizeof(float)),
+                   bytes, lengths, 0, kQuick);
+        CHECK(equal<float>(data, wanted));
+        for (int root = 0; root < kRanks; ++root) {
+          fill<float>(data, rank);
+          broadcast(transport, bytes, root, 0, kQuick);
+          for (std::size_t i = 0; i < count; ++i) CHECK(data[i] == value_at<float>(root, i));
+        }
+      }
+    });
+    for (const auto& failure : failures) CHECK(!failure);
+  }
+}
+
+// Two nodes of two and three ranks, with a board each.
+TEST(hierarchical_sums_over_boards) {
+  const std::vector<int> nodes{0, 1, 1, 0, 1};
+  const std::vector<int> members[] = {{0, 3}, {1, 2, 4}};
+  for (const std::size_t count : {1ul, 4ul, 5000ul, 300'000ul}) {
+    const Shared on_node[] = {Shared(2, count * sizeof(float)), Shared(3, count * sizeof(float))};
+    const auto failures = test::on_ranks(5, [&](Transport& transport) {
+      const int rank = transport.rank();
+      const auto node = static_cast<std::size_t>(nodes[static_cast<std::size_t>(rank)]);
+      const auto found = std::ranges::find(members[node], rank);
+      const int place = static_cast<int>(found - members[node].begin());
+      transport.place(nodes);
+      transport.attach(
+          std::make_shared<Board>(on_node[node].seats, Group{members[node], place}, false));
+      const auto window = Window::over(on_node[node].blocks, place, count * sizeof(float));
+      const AllReduce average{
+          .average = true, .algorithm = Algorithm::hierarchical, .options = kQuick};
+      const std::vector<float> wanted = expected<float>(5, count, average);
+      std::vector<float> apart(count);
+      for (const std::span<float> data : {std::span(apart), view<float>(window->mine(), count)}) {
+        fill<float>(data, rank);
+        all_reduce(transport, std::as_writable_bytes(data), average);
+        CHECK(equal<float>(data, wanted));
+      }
+    });
+    for (const auto& failure : failures) CHECK(!failure);
+  }
 }
 
 TEST(disagreement_is_seen_on_the_board) {
@@ -181,10 +250,10 @@ TEST(a_rank_that_does_not_come_is_named) {
 TEST(a_window_is_found_by_the_addresses_of_its_own_block) {
   const Shared shared(2, 10'000);
   const auto first = Window::over(shared.blocks, 0, 10'000);
-  CHECK(window_of(first->mine()) == first);
-  CHECK(window_of(first->mine().subspan(5000)) == first);
-  CHECK(window_of({first->block(1), 8}) == nullptr);
-  CHECK(window_of({first->mine().data(), 10'001}) == nullptr);
+  CHECK(place_of(first->mine()).window == first && place_of(first->mine()).offset == 0);
+  CHECK(place_of(first->mine().subspan(5000)).offset == 5000);
+  CHECK(place_of({first->block(1), 8}).window == nullptr);
+  CHECK(place_of({first->mine().data(), 10'001}).window == nullptr);
   const std::vector<std::byte> other(10);
-  CHECK(window_of(other) == nullptr);
+  CHECK(place_of(other).window == nullptr);
 }

@@ -69,7 +69,8 @@ CALLS = {
     ),
     "unknown operation": (
         lambda e, t, rank: e.all_reduce(t, np.zeros(8), "mean" if rank == 1 else "sum"),
-        "rank 1 passed an operation that is unknown; use 'sum', 'average', 'min' or 'max'",
+        "rank 1 passed an operation that is unknown; use 'sum', 'average', 'min', 'max' "
+        "or 'product'",
     ),
     "dtype name": (
         lambda e, t, _: e.all_reduce(t, np.zeros(8), dtype="bfloat16"),
@@ -105,7 +106,31 @@ CALLS = {
     ),
     "gathered size": (
         lambda e, t, rank: e.all_gather(t, np.zeros(2), np.zeros(6 - (rank == 2))),
-        "rank 2 passed a receive array that does not hold one part per rank",
+        "rank 2 passed counts that do not fit its arrays or the number of ranks",
+    ),
+    "average of integers": (
+        lambda e, t, _: e.all_reduce(t, np.zeros(4, np.int32), "average"),
+        "rank 0 passed integers for an average, which they cannot hold; use 'sum'",
+    ),
+    "algorithm": (
+        lambda e, t, rank: e.all_reduce(t, np.zeros(4), algorithm="ring" if rank else "halving"),
+        "rank 0 asked for the algorithm 'halving', rank 1 asked for the algorithm 'ring'",
+    ),
+    "unknown algorithm": (
+        lambda e, t, _: e.all_reduce(t, np.zeros(4), algorithm="butterfly"),
+        "rank 0 passed an algorithm that is unknown",
+    ),
+    "order": (
+        lambda e, t, _: e.all_reduce(t, np.zeros(4), algorithm="ring", order="tree"),
+        "rank 0 passed an algorithm that cannot sum in the order 'tree'",
+    ),
+    "no shared memory": (
+        lambda e, t, _: e.all_reduce(t, np.zeros(4), algorithm="shared"),
+        "rank 0 passed the algorithm 'shared', but the ranks are on several nodes",
+    ),
+    "counts": (
+        lambda e, t, rank: e.all_to_all(t, np.zeros(6), [16, 16, 16 - 8 * (rank == 1)]),
+        "rank 1 passed counts that do not fit its arrays or the number of ranks",
     ),
     "number": (
         # an empty array without a comparison sends nothing, so that ranks can lose step
@@ -157,7 +182,9 @@ def test_a_rank_that_stops_half_way_is_named_with_the_phase(extension, on_ranks)
             with pytest.raises(ConfigError, match="not C-contiguous"):
                 extension.all_reduce(transport, np.zeros(9)[::2], check=False)
             return
-        extension.all_reduce(transport, np.zeros(9), label="w", timeout_s=0.2, check=False)
+        extension.all_reduce(
+            transport, np.zeros(9), label="w", algorithm="ring", timeout_s=0.2, check=False
+        )
 
     results = on_ranks(2, body)
     assert isinstance(results[1], Timeout)

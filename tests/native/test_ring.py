@@ -1,4 +1,4 @@
-"""The results of the collectives over threads: every dtype, operation and size around the edges."""
+"""Results of the collectives over threads: each dtype, operation, size around the edges."""
 
 import array
 
@@ -9,7 +9,21 @@ import pytest
 SIZES = [0, 1, 2, 3, 5, 8, 63, 64, 65, 1000, 4099]
 FLOATS = [np.float16, ml_dtypes.bfloat16, np.float32, np.float64]
 INTEGERS = [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64]
-OPS = ["sum", "average", "min", "max"]
+OPS = ["sum", "average", "min", "max", "product"]
+COMBINE = {
+    "sum": np.add,
+    "average": np.add,
+    "min": np.minimum,
+    "max": np.maximum,
+    "product": np.multiply,
+}
+EVERYTHING = [
+    (op, dtype) for op in OPS for dtype in FLOATS + INTEGERS if op != "average" or dtype in FLOATS
+]
+
+
+def named(value):
+    return value if isinstance(value, str) else np.dtype(value).name
 
 
 def inputs(dtype, ranks, size):
@@ -21,46 +35,105 @@ def inputs(dtype, ranks, size):
 
 
 def divided(total, ranks):
-    """The average of a sum: integers truncate, 16-bit floats are divided in float32."""
-    if np.issubdtype(total.dtype, np.integer):
-        exact = [abs(int(v)) // ranks * (1 if v >= 0 else -1) for v in total]
-        return np.array(exact, total.dtype)
+    """The average of a sum; 16-bit floats are divided in float32."""
     if total.dtype.itemsize == 2:
         return (total.astype(np.float32) / np.float32(ranks)).astype(total.dtype)
     return total / total.dtype.type(ranks)
 
 
-def expected(op, arrays):
-    """The operation in the order of the ring: chunk c starts at rank c."""
+def around_the_ring(op, arrays):
+    """The operation in the order of the ring: chunk c starts at rank c + 1 and ends at rank c."""
     ranks, dtype = len(arrays), arrays[0].dtype
     result = np.empty_like(arrays[0])
     for chunk, part in enumerate(np.array_split(np.arange(len(result)), ranks)):
-        total = arrays[chunk][part]
-        for step in range(1, ranks):
-            other = arrays[(chunk + step) % ranks][part]
-            if op in ("sum", "average"):
-                total = (other + total).astype(dtype)
-            else:
-                total = (np.minimum if op == "min" else np.maximum)(other, total)
+        total = arrays[(chunk + 1) % ranks][part]
+        for step in range(2, ranks + 1):
+            total = COMBINE[op](arrays[(chunk + step) % ranks][part], total).astype(dtype)
         result[part] = divided(total, ranks) if op == "average" else total
     return result
 
 
-@pytest.mark.parametrize("dtype", FLOATS + INTEGERS, ids=lambda d: np.dtype(d).name)
-@pytest.mark.parametrize("op", OPS)
-def test_all_reduce(extension, on_ranks, op, dtype):
-    for ranks in (1, 2, 3, 4, 7):
+def by_rank(op, arrays):
+    """The operation in the order of the ranks; 16-bit floats are rounded once, at the end."""
+    dtype = arrays[0].dtype
+    floats = not np.issubdtype(dtype, np.integer)
+    wide = np.dtype(np.float32) if floats and dtype.itemsize == 2 else dtype
+    total = arrays[0].astype(wide)
+    for other in arrays[1:]:
+        total = COMBINE[op](total, other.astype(wide))
+    if op == "average" and len(arrays) > 1:
+        total = total / wide.type(len(arrays))
+    return total.astype(dtype)
+
+
+@pytest.mark.parametrize(("op", "dtype"), EVERYTHING, ids=named)
+def test_the_ring(extension, on_ranks, op, dtype):
+    for ranks in (2, 3, 4, 7):
         for size in SIZES:
             arrays = inputs(dtype, ranks, size)
             work = [a.copy() for a in arrays]
 
             def body(transport, rank, work=work):
-                extension.all_reduce(transport, work[rank], op, segment_bytes=64, timeout_s=20)
+                extension.all_reduce(
+                    transport, work[rank], op, algorithm="ring", segment_bytes=64, timeout_s=20
+                )
 
             assert on_ranks(ranks, body) == [None] * ranks
-            wanted = expected(op, arrays)
+            wanted = around_the_ring(op, arrays)
             for result in work:
                 np.testing.assert_array_equal(result, wanted)
+
+
+@pytest.mark.parametrize(("op", "dtype"), EVERYTHING, ids=named)
+def test_small_arrays_are_combined_in_the_order_of_ranks(extension, on_ranks, op, dtype):
+    for ranks in (1, 2, 3, 7):
+        for size in SIZES[:8]:
+            arrays = inputs(dtype, ranks, size)
+            work = [a.copy() for a in arrays]
+            on_ranks(ranks, lambda t, rank, w=work: extension.all_reduce(t, w[rank], op))
+            for result in work:
+                np.testing.assert_array_equal(result, by_rank(op, arrays))
+
+
+@pytest.mark.parametrize("order", ["any", "tree"])
+@pytest.mark.parametrize("algorithm", ["auto", "doubling", "halving"])
+@pytest.mark.parametrize("op", OPS)
+def test_every_algorithm(extension, on_ranks, op, algorithm, order):
+    for ranks in (1, 2, 3, 5, 6, 8):
+        for size in (0, 1, ranks - 1, ranks, ranks + 1, 63, 64, 65, 10_007):
+            arrays = inputs(np.float64, ranks, size)
+            work = [a.copy() for a in arrays]
+
+            def body(transport, rank, work=work):
+                extension.all_reduce(
+                    transport, work[rank], op, algorithm=algorithm, order=order, segment_bytes=64
+                )
+
+            assert on_ranks(ranks, body) == [None] * ranks
+            np.testing.assert_allclose(work[0], by_rank(op, arrays), rtol=1e-12, atol=1e-12)
+            assert len({result.tobytes() for result in work}) == 1
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "doubling", "halving"])
+def test_the_order_of_a_tree_is_independent_of_the_algorithm(extension, on_ranks, algorithm):
+    for ranks in (2, 3, 5, 8):
+        for size in (5, 1000, 20_000):
+            work = inputs(np.float32, ranks, size)
+            wanted = [a.copy() for a in work]
+            on_ranks(
+                ranks,
+                lambda t, r, w=work: extension.all_reduce(
+                    t, w[r], algorithm=algorithm, order="tree"
+                ),
+            )
+            while len(wanted) & (len(wanted) - 1):  # pairs first, down to a power of two
+                power = 1 << (len(wanted).bit_length() - 1)
+                extra = len(wanted) - power
+                pairs = [wanted[2 * i] + wanted[2 * i + 1] for i in range(extra)]
+                wanted = pairs + wanted[2 * extra :]
+            while len(wanted) > 1:
+                wanted = [a + b for a, b in zip(wanted[::2], wanted[1::2], strict=True)]
+            assert work[0].tobytes() == wanted[0].tobytes()
 
 
 @pytest.mark.parametrize("dtype", FLOATS + INTEGERS, ids=lambda d: np.dtype(d).name)
@@ -75,6 +148,8 @@ def test_every_instruction_set_gives_the_same_bits(extension, on_ranks, dtype):
             extension.set_isa(level)
             assert extension.isa() == level
             for op in OPS:
+                if op == "average" and dtype in INTEGERS:
+                    continue
                 work = [raw.copy().view(dtype) for raw in bits]
 
                 def body(transport, rank, work=work, op=op):
