@@ -20,37 +20,77 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from mpimlsys import data, errors, exchange, nn, optim
-    from mpimlsys.collectives import allreduce, allreduce_async, barrier, broadcast
+    from mpimlsys.collectives import (
+        allgather,
+        allgather_async,
+        allreduce,
+        allreduce_async,
+        alltoall,
+        alltoall_async,
+        barrier,
+        barrier_async,
+        broadcast,
+        broadcast_async,
+        grouped_allreduce,
+        grouped_allreduce_async,
+        process_set,
+        reducescatter,
+        reducescatter_async,
+    )
     from mpimlsys.context import Context, init
     from mpimlsys.jobfile import CommSection
     from mpimlsys.train.trainer import Trainer
 
 _MODULES = ("data", "errors", "exchange", "nn", "optim")
+_COLLECTIVES = (
+    "allgather",
+    "allgather_async",
+    "allreduce",
+    "allreduce_async",
+    "alltoall",
+    "alltoall_async",
+    "barrier",
+    "barrier_async",
+    "broadcast",
+    "broadcast_async",
+    "grouped_allreduce",
+    "grouped_allreduce_async",
+    "process_set",
+    "reducescatter",
+    "reducescatter_async",
+)
 _NAMES = {
     "CommSection": "mpimlsys.jobfile",
     "Context": "mpimlsys.context",
     "Trainer": "mpimlsys.train.trainer",
-    "allreduce": "mpimlsys.collectives",
-    "allreduce_async": "mpimlsys.collectives",
-    "barrier": "mpimlsys.collectives",
-    "broadcast": "mpimlsys.collectives",
     "init": "mpimlsys.context",
-}
+} | dict.fromkeys(_COLLECTIVES, "mpimlsys.collectives")
 
 __all__ = [
     "CommSection",
     "Context",
     "Trainer",
+    "allgather",
+    "allgather_async",
     "allreduce",
     "allreduce_async",
+    "alltoall",
+    "alltoall_async",
     "barrier",
+    "barrier_async",
     "broadcast",
+    "broadcast_async",
     "data",
     "errors",
     "exchange",
+    "grouped_allreduce",
+    "grouped_allreduce_async",
     "init",
     "nn",
     "optim",
+    "process_set",
+    "reducescatter",
+    "reducescatter_async",
 ]
 
 

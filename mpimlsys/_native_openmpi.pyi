@@ -56,7 +56,7 @@ def attach_board(
 class Window:
     """This rank's block of memory that the ranks of a machine share; supports the buffer protocol.
 
-    An all-reduce of arrays that lie at the same place of one window copies nothing.
+    An all-reduce of arrays that lie in one window copies nothing.
     """
 
 def make_window(transport: Transport, nbytes: int, *, timeout_s: float = 300.0) -> Window | None:
@@ -114,6 +114,7 @@ def reduce_scatter(
     array: Any,
     op: _Op = "sum",
     *,
+    row: int = 1,
     dtype: str | None = None,
     order: _Order = "any",
     label: str = "",
@@ -121,7 +122,7 @@ def reduce_scatter(
 ) -> None:
     """Leave this rank's part of the combination in its place; the rest is undefined.
 
-    Parts differ by at most one element, longer ones first.
+    Parts differ by at most one row of so many elements, longer ones first.
     """
 
 def broadcast(

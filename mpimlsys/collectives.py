@@ -1,118 +1,391 @@
-"""Collective operations on arrays: in place, over all ranks of a role.
+"""Collective operations on arrays, over all ranks of a role or over a process set.
 
 An *array* is a NumPy array, or anything that shares CPU memory through DLPack or the buffer
-protocol (a PyTorch tensor, an ``array.array``). It must be C-contiguous and writable. Sizes,
-dtypes and operations are compared between the ranks before data moves, so that a mistake is
-the same clear error on every rank instead of a hang or a wrong result.
+protocol (a PyTorch tensor, an ``array.array``). It must be C-contiguous and, where the result
+takes its place, writable. Sizes, dtypes and operations are compared between the ranks before data
+moves, so that a mistake is the same clear error on every rank instead of a hang or a wrong
+result.
+
+Every operation has a sibling whose name ends in ``_async``, which returns a :class:`Work` at once.
+Ranks must start the operations of one process set in the same order; those of several sets may be
+under way in any order.
+
+Operations take, and raise:
+    process_set: the ranks that take part; all of this role unless given.
+    timeout_s: longest wait for another rank in seconds; ``comm.timeout_s`` of the job file or of
+        ``init`` unless given.
+    ConfigError: an array that cannot be used, or calls that differ between ranks; the same error
+        on every rank.
+    Timeout: a rank did not take part; names the operation, the rank that is waited for and the
+        phase. The contents of arrays are then undefined.
+    RankFailed: a rank is gone.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 
 from mpimlsys import context
 from mpimlsys.errors import ConfigError
+from mpimlsys.process_sets import ProcessSet
 from mpimlsys.types import Array
 
-Op = Literal["sum", "average", "min", "max"]
+Op = Literal["sum", "average", "min", "max", "product"]
+Algorithm = Literal["auto", "ring", "doubling", "halving", "shared", "hierarchical", "mpi"]
 T = TypeVar("T")
 
+_STORY_S = 1.0  # lets the operation's own deadline come first: its error names the peer
 
-class Work:
-    """A collective under way; made by :func:`allreduce_async`."""
 
-    def __init__(self, engine: Any, ticket: int) -> None:
+class Work(Generic[T]):
+    """A collective under way; its arrays must not be touched until :meth:`wait` has returned."""
+
+    def __init__(self, engine: Any, ticket: int, result: Callable[[], T], timeout_s: float) -> None:
         self._engine = engine
         self._ticket = ticket
+        self._result = result
+        self._timeout_s = timeout_s
 
-    def wait(self, timeout_s: float = 300.0) -> None:
-        """Return when the array holds the result.
+    def wait(self, timeout_s: float | None = None) -> T:
+        """Return what the operation would have returned, when it is complete.
 
         Raises:
-            Timeout: after ``timeout_s`` seconds; names the operation, the rank it waits for and
-                the phase. The array's contents are then undefined.
-            ConfigError: ranks disagree about shape, dtype or operation.
+            Timeout: it is not, after ``timeout_s`` seconds; says what its thread waits for. The
+                operation goes on.
         """
-        self._engine.wait(self._ticket, timeout_s=timeout_s)
+        longest = self._timeout_s + _STORY_S if timeout_s is None else timeout_s
+        self._engine.wait(self._ticket, timeout_s=longest)
+        return self._result()
 
     def done(self) -> bool:
-        """Whether :meth:`wait` would return at once."""
+        """Whether :meth:`wait` would return or raise at once."""
         return bool(self._engine.done(self._ticket))
 
 
-def allreduce(array: T, op: Op = "average", *, timeout_s: float = 300.0) -> T:
+def process_set(ranks: Sequence[int]) -> ProcessSet:
+    """Ranks that communicate apart from the others. Collective over all ranks of this role.
+
+    Args:
+        ranks: of the members, in any order.
+
+    Returns:
+        The set, on members and others alike; only members may call its operations.
+
+    Raises:
+        ConfigError: on every rank, when these are no ranks or not the same on all of them.
+
+    Example:
+        >>> alone = process_set([0])
+        >>> allreduce(np.ones(2), process_set=alone)
+        array([1., 1.])
+    """
+    return context.init().process_set(ranks)
+
+
+def allreduce(
+    array: T,
+    op: Op = "average",
+    *,
+    algorithm: Algorithm | None = None,
+    process_set: ProcessSet | None = None,
+    timeout_s: float | None = None,
+) -> T:
     """Combine ``array`` elementwise over all ranks, in place; every rank gets the same bits.
 
     Args:
         array: any size, also 0; float16, bfloat16, float32, float64 or an integer type.
-        op: ``"average"``, ``"sum"``, ``"min"`` or ``"max"``. The average of integers rounds
-            towards zero. float16 and bfloat16 are rounded at each addition.
-        timeout_s: longest wait for another rank, in seconds.
+        op: ``"average"`` (of floats), ``"sum"``, ``"min"``, ``"max"`` or ``"product"``. Integers
+            wrap around; float16 and bfloat16 are combined in float32.
+        algorithm: how it travels, see docs/algorithms.md; ``comm.algorithm`` unless given.
 
     Returns:
         ``array`` itself.
-
-    Raises:
-        ConfigError: not contiguous, read-only, an unsupported dtype, or different on another rank.
-        Timeout: a rank did not take part.
-
-    Source:
-        Patarasuk, Yuan 2009, "Bandwidth optimal all-reduce algorithms for clusters of
-        workstations".
 
     Example:
         >>> allreduce(np.ones(3), op="sum")
         array([1., 1., 1.])
     """
-    ctx = context.init()
-    view, dtype = _memory(array)
-    ctx.native.all_reduce(ctx.group_transport, view, op, dtype=dtype, timeout_s=timeout_s)
-    return array
+    return _allreduce(array, op, algorithm, process_set).now(timeout_s)
 
 
-def allreduce_async(array: Any, op: Op = "average") -> Work:
-    """Start an all-reduce in the background; see :func:`allreduce`.
+def allreduce_async(
+    array: T,
+    op: Op = "average",
+    *,
+    algorithm: Algorithm | None = None,
+    process_set: ProcessSet | None = None,
+) -> Work[T]:
+    """Start an :func:`allreduce` in the background."""
+    return _allreduce(array, op, algorithm, process_set).later()
 
-    All ranks must start their operations in the same order. The array must not be touched until
-    ``wait`` has returned.
+
+def grouped_allreduce(
+    arrays: Sequence[T],
+    op: Op = "average",
+    *,
+    algorithm: Algorithm | None = None,
+    process_set: ProcessSet | None = None,
+    timeout_s: float | None = None,
+) -> list[T]:
+    """:func:`allreduce` of several arrays of one dtype in one operation.
+
+    Neighbours are copied into one buffer of at most ``comm.fusion_bytes`` and back, so that many
+    small arrays cost as much as one large.
+
+    Returns:
+        The same arrays.
     """
-    ctx = context.init()
-    engine = ctx.engine
-    view, dtype = _memory(array)
-    return Work(engine, engine.all_reduce(view, op, dtype=dtype))
+    return _grouped_allreduce(arrays, op, algorithm, process_set).now(timeout_s)
 
 
-def broadcast(array: T, root: int = 0, *, timeout_s: float = 300.0) -> T:
+def grouped_allreduce_async(
+    arrays: Sequence[T],
+    op: Op = "average",
+    *,
+    algorithm: Algorithm | None = None,
+    process_set: ProcessSet | None = None,
+) -> Work[list[T]]:
+    """Start a :func:`grouped_allreduce` in the background."""
+    return _grouped_allreduce(arrays, op, algorithm, process_set).later()
+
+
+def reducescatter(
+    array: T,
+    op: Op = "average",
+    *,
+    process_set: ProcessSet | None = None,
+    timeout_s: float | None = None,
+) -> T:
+    """Combine ``array`` over all ranks and leave each rank its part of the rows, in place.
+
+    Args:
+        array: of the same shape on all ranks. Its other rows are undefined afterwards.
+        op: see :func:`allreduce`.
+
+    Returns:
+        View of this rank's rows of the first axis: those of rank r follow those of rank r - 1,
+        and the first ranks have one more where rows cannot be shared out evenly.
+    """
+    return _reducescatter(array, op, process_set).now(timeout_s)
+
+
+def reducescatter_async(
+    array: T, op: Op = "average", *, process_set: ProcessSet | None = None
+) -> Work[T]:
+    """Start a :func:`reducescatter` in the background."""
+    return _reducescatter(array, op, process_set).later()
+
+
+def allgather(
+    array: T, *, process_set: ProcessSet | None = None, timeout_s: float | None = None
+) -> T:
+    """The rows of all ranks, one rank after the other, as a new array on every rank.
+
+    Args:
+        array: of any dtype that can be copied; ranks may have different numbers of rows.
+    """
+    return _allgather(array, process_set).now(timeout_s)
+
+
+def allgather_async(array: T, *, process_set: ProcessSet | None = None) -> Work[T]:
+    """Start an :func:`allgather` in the background."""
+    return _allgather(array, process_set).later()
+
+
+def broadcast(
+    array: T,
+    root: int = 0,
+    *,
+    process_set: ProcessSet | None = None,
+    timeout_s: float | None = None,
+) -> T:
     """Copy ``array`` of rank ``root`` into every rank's ``array``, in place.
 
     Args:
         array: the same size and dtype on all ranks.
-        root: rank within the group of this role.
-        timeout_s: longest wait for another rank, in seconds.
+        root: rank within the process set, or else within this role.
 
     Returns:
         ``array`` itself.
-
-    Raises:
-        ConfigError: as :func:`allreduce`, or a root that is not a rank.
-        Timeout: a rank did not take part.
     """
+    return _broadcast(array, root, process_set).now(timeout_s)
+
+
+def broadcast_async(array: T, root: int = 0, *, process_set: ProcessSet | None = None) -> Work[T]:
+    """Start a :func:`broadcast` in the background."""
+    return _broadcast(array, root, process_set).later()
+
+
+def alltoall(
+    array: T,
+    counts: Sequence[int] | None = None,
+    *,
+    process_set: ProcessSet | None = None,
+    timeout_s: float | None = None,
+) -> tuple[T, list[int]]:
+    """Send rows of ``array`` to every rank and receive theirs.
+
+    Args:
+        array: rows for rank 0, then for rank 1, and so on; any dtype that can be copied.
+        counts: rows for each rank; the same for all unless given.
+
+    Returns:
+        A new array with the rows from rank 0, then from rank 1, and so on, and how many came from
+        each.
+    """
+    return _alltoall(array, counts, process_set).now(timeout_s)
+
+
+def alltoall_async(
+    array: T, counts: Sequence[int] | None = None, *, process_set: ProcessSet | None = None
+) -> Work[tuple[T, list[int]]]:
+    """Start an :func:`alltoall` in the background."""
+    return _alltoall(array, counts, process_set).later()
+
+
+def barrier(*, process_set: ProcessSet | None = None, timeout_s: float | None = None) -> None:
+    """Return when every rank has called it."""
+    _Call("barrier", process_set, lambda _: None).now(timeout_s)
+
+
+def barrier_async(*, process_set: ProcessSet | None = None) -> Work[None]:
+    """Start a :func:`barrier` in the background."""
+    return _Call("barrier", process_set, lambda _: None).later()
+
+
+@dataclass(frozen=True)
+class _Call(Generic[T]):
+    """An operation of the extension that has not begun; ``result`` gets the parts it brings."""
+
+    name: str
+    process_set: ProcessSet | None
+    result: Callable[[Any], T]
+    arguments: tuple[Any, ...] = ()
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def now(self, timeout_s: float | None) -> T:
+        ctx = context.init()
+        transport = (self.process_set or ctx.peers).transport
+        longest = ctx.timeout_s if timeout_s is None else timeout_s
+        operation = getattr(ctx.native, self.name)
+        return self.result(operation(transport, *self.arguments, timeout_s=longest, **self.options))
+
+    def later(self) -> Work[T]:
+        ctx = context.init()
+        engine = (self.process_set or ctx.peers).engine
+        submit = getattr(engine, self.name)
+        given = submit(*self.arguments, timeout_s=ctx.timeout_s, **self.options)
+        ticket, parts = given if isinstance(given, tuple) else (given, None)
+        return Work(engine, ticket, lambda: self.result(parts), ctx.timeout_s)
+
+
+def _allreduce(
+    array: T, op: Op, algorithm: Algorithm | None, process_set: ProcessSet | None
+) -> _Call[T]:
+    comm = context.init().comm
+    view, dtype = _memory(array)
+    options = {"dtype": dtype, "algorithm": algorithm or comm.algorithm, "order": comm.order}
+    return _Call("all_reduce", process_set, lambda _: array, (view, op), options)
+
+
+def _grouped_allreduce(
+    arrays: Sequence[T], op: Op, algorithm: Algorithm | None, process_set: ProcessSet | None
+) -> _Call[list[T]]:
+    comm = context.init().comm
+    memories = [_memory(array) for array in arrays]
+    options = {
+        "dtype": memories[0][1] if memories else None,
+        "fusion_bytes": comm.fusion_bytes,
+        "algorithm": algorithm or comm.algorithm,
+        "order": comm.order,
+    }
+    views = [view for view, _ in memories]
+    return _Call("grouped_all_reduce", process_set, lambda _: list(arrays), (views, op), options)
+
+
+def _reducescatter(array: T, op: Op, process_set: ProcessSet | None) -> _Call[T]:
     ctx = context.init()
     view, dtype = _memory(array)
-    ctx.native.broadcast(ctx.group_transport, view, root, dtype=dtype, timeout_s=timeout_s)
-    return array
+    rows, row = _rows_of(view)
+    peers = process_set or ctx.peers
+    least, longer = divmod(rows, peers.size)
+    start = peers.rank * least + min(peers.rank, longer)
+    own = slice(start, start + least + (peers.rank < longer))
+    options = {"row": row // view.itemsize, "dtype": dtype, "order": ctx.comm.order}
+    return _Call("reduce_scatter", peers, lambda _: _like(array, view[own]), (view, op), options)
 
 
-def barrier(*, timeout_s: float = 300.0) -> None:
-    """Return when every rank of this role has called it.
+def _allgather(array: T, process_set: ProcessSet | None) -> _Call[T]:
+    view, dtype = _memory(array)
+    options = {"row_bytes": _rows_of(view)[1], "dtype": dtype}
+    return _Call(
+        "gather_parts",
+        process_set,
+        lambda parts: _like(array, _joined(parts, view)),
+        (view,),
+        options,
+    )
 
-    Raises:
-        Timeout: a rank did not come within ``timeout_s`` seconds.
-    """
-    ctx = context.init()
-    ctx.native.barrier(ctx.group_transport, timeout_s=timeout_s)
+
+def _broadcast(array: T, root: int, process_set: ProcessSet | None) -> _Call[T]:
+    view, dtype = _memory(array)
+    return _Call("broadcast", process_set, lambda _: array, (view, root), {"dtype": dtype})
+
+
+def _alltoall(
+    array: T, counts: Sequence[int] | None, process_set: ProcessSet | None
+) -> _Call[tuple[T, list[int]]]:
+    peers = process_set or context.init().peers
+    view, dtype = _memory(array)
+    rows, row = _rows_of(view)
+    if counts is None:
+        if rows % peers.size:
+            raise ConfigError(
+                f"{rows} rows cannot be shared out evenly among {peers.size} ranks; pass counts."
+            )
+        counts = [rows // peers.size] * peers.size
+    if any(count < 0 for count in counts):
+        raise ConfigError(f"counts must not be negative: {list(counts)}.")
+
+    def result(parts: Any) -> tuple[T, list[int]]:
+        return _like(array, _joined(parts, view)), [length // row for length in parts.lengths]
+
+    return _Call(
+        "all_to_all",
+        peers,
+        result,
+        (view, [count * row for count in counts]),
+        {"row_bytes": row, "dtype": dtype},
+    )
+
+
+def _rows_of(view: Array) -> tuple[int, int]:
+    """Number of rows and bytes of one, which is at least one element."""
+    if view.ndim == 0:
+        raise ConfigError("an array without axes has no rows; pass numpy.atleast_1d(array).")
+    return view.shape[0], max(1, int(np.prod(view.shape[1:], dtype=np.int64))) * view.itemsize
+
+
+def _joined(parts: Any, like: Array) -> Array:
+    joined: Array = parts.data.view(like.dtype).reshape(-1, *like.shape[1:])
+    return joined
+
+
+def _like(source: Any, found: Array) -> Any:
+    """``found`` as a tensor where ``source`` is one."""
+    if _is_tensor(source):
+        import torch
+
+        return torch.from_numpy(found).view(source.dtype)
+    return found
+
+
+def _is_tensor(array: Any) -> bool:
+    return type(array).__module__.partition(".")[0] == "torch"
 
 
 def _memory(array: Any) -> tuple[Array, str | None]:
@@ -124,7 +397,7 @@ def _memory(array: Any) -> tuple[Array, str | None]:
             "arrays in GPU memory cannot be reduced yet; copy to the host first (array.get(), "
             "tensor.cpu())."
         )
-    if type(array).__module__.partition(".")[0] == "torch" and str(array.dtype) == "torch.bfloat16":
+    if _is_tensor(array) and str(array.dtype) == "torch.bfloat16":
         import torch
 
         return array.detach().view(torch.uint16).numpy(), "bfloat16"

@@ -14,8 +14,7 @@ import atexit
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import threadpoolctl
@@ -30,11 +29,10 @@ from mpimlsys.errors import (
     Timeout,
 )
 from mpimlsys.jobfile import ClusterSection, CommSection
+from mpimlsys.network import Network
+from mpimlsys.process_sets import ProcessSet
 from mpimlsys.roles import Role, assign_roles
 from mpimlsys.types import Array
-
-if TYPE_CHECKING:
-    from mpi4py import MPI
 
 _MESSAGE_BYTES = 2048
 _KINDS: dict[str, type[MpimlsysError]] = {
@@ -55,7 +53,8 @@ class Context:
         roles: of all ranks.
         world, node_comm: mpi4py communicators (duplicates that belong to the package).
         group: communicator of the ranks of this role (the workers' group on a worker).
-        thread_multiple: whether MPI may be called from several threads at once.
+        network: what this process holds of MPI.
+        peers: the process set of all ranks of this role.
         cores_of_node: cores that the ranks of the node may use together.
         cores: cores that this rank may use without sharing them with another rank of the node;
             as many threads are given to its matrix products.
@@ -68,20 +67,18 @@ class Context:
         self.native = _load_together()
         from mpi4py import MPI
 
-        self.thread_multiple = MPI.Query_thread() == MPI.THREAD_MULTIPLE
         self.comm = comm
         self.timeout_s = timeout_s = comm.timeout_s
-        self._engines: list[Any] = []
-        self._communicators: list[MPI.Comm] = []
-        self.world = self._own(MPI.COMM_WORLD.Dup())
+        self.network = network = Network(self.native, timeout_s)
+        self.world = network.own(MPI.COMM_WORLD.Dup())
         self.rank, self.size = self.world.rank, self.world.size
         _check_launcher(self.size)
-        self.node_comm = self._own(self.world.Split_type(MPI.COMM_TYPE_SHARED, key=self.rank))
+        self.node_comm = network.own(self.world.Split_type(MPI.COMM_TYPE_SHARED, key=self.rank))
         self.local_rank, self.local_size = self.node_comm.rank, self.node_comm.size
-        self.transport = self.open_transport(self.world)
+        self.transport = network.transport(self.world)
 
         leader = np.array([self.rank], np.int64)
-        self.native.broadcast(self.open_transport(self.node_comm), leader, 0, timeout_s=timeout_s)
+        self.native.broadcast(network.transport(self.node_comm), leader, 0, timeout_s=timeout_s)
         leaders = self.gather(leader)[:, 0]
         nodes = [int(node) for node in np.searchsorted(np.unique(leaders), leaders)]
         self.node, self.node_count = nodes[self.rank], max(nodes) + 1
@@ -95,18 +92,14 @@ class Context:
             error.on_all_ranks = True  # a function of what all ranks know
             raise
         self.role: Role = self.roles[self.rank]
-        self.group = self._own(self.world.Split(int(self.role == "server"), key=self.rank))
-        mates = self._own(self.group.Split_type(MPI.COMM_TYPE_SHARED, key=self.rank))
-        self._mates = self.open_transport(mates)
-        self._group_nodes = [
-            node for node, role in zip(nodes, self.roles, strict=True) if role == self.role
-        ]
-        self.group_transport = self._open_group(self.group)
-
-    @cached_property
-    def engine(self) -> Any:
-        """The background thread of ``allreduce_async``. Collective on first use."""
-        return self.open_engine()
+        self.group = self.world.Split(int(self.role == "server"), key=self.rank)
+        self.peers = ProcessSet(
+            network,
+            self.group,
+            range(self.group.size),
+            [node for node, role in zip(nodes, self.roles, strict=True) if role == self.role],
+            patient=self.cores_of_node < self.local_size,
+        )
 
     @property
     def is_root(self) -> bool:
@@ -124,28 +117,6 @@ class Context:
         threadpoolctl.threadpool_limits(threads, user_api="blas")
         return threads
 
-    def open_transport(self, comm: MPI.Comm) -> Any:
-        """A transport of the native extension over ``comm``; the caller keeps ``comm`` alive."""
-        from mpi4py import MPI
-
-        return self.native.MpiTransport(MPI._addressof(comm), MPI._sizeof(comm))
-
-    def open_engine(self) -> Any:
-        """A background thread with its own communicator among the ranks of this role. Collective.
-
-        Without ``MPI_THREAD_MULTIPLE`` the operations run on the calling thread instead.
-        """
-        if not self.thread_multiple:
-            return InlineEngine(self.native, self.group_transport, self.timeout_s)
-        transport = self._open_group(self._own(self.group.Dup()))
-        engine = self.native.Engine(transport)
-        self._engines.append(engine)
-        return engine
-
-    def _open_group(self, comm: MPI.Comm) -> Any:
-        """A transport among the ranks of this role. Collective."""
-        return self._connected(self.open_transport(comm), self._mates, self._group_nodes)
-
     def empty(self, shape: int | tuple[int, ...], dtype: Any = np.float32) -> Array:
         """An array that the ranks of this role and node can reduce without copying. Collective.
 
@@ -160,17 +131,30 @@ class Context:
         Returns:
             Array of ``shape`` aligned to 64 bytes, not initialised.
         """
-        dtype = np.dtype(dtype)
-        nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        window = None
-        if self._mates.size > 1:
-            window = self.native.make_window(self._mates, nbytes, timeout_s=self.timeout_s)
-        if window is not None:
-            raw = np.frombuffer(window, np.uint8)
-        else:
-            raw = np.empty(nbytes + 64, np.uint8)
-            raw = raw[-raw.ctypes.data % 64 :]
-        return raw[:nbytes].view(dtype).reshape(shape)
+        return self.peers.empty(shape, dtype)
+
+    def process_set(self, ranks: Sequence[int]) -> ProcessSet:
+        """See :func:`mpimlsys.process_set`. Collective over the ranks of this role."""
+        own = np.array(sorted(ranks), np.int64)
+        parts = self.native.gather_parts(self.peers.transport, own, timeout_s=self.timeout_s)
+        asked = np.split(parts.data.view(np.int64), np.cumsum(parts.lengths)[:-1] // own.itemsize)
+        try:
+            check_members(asked, self.peers.size)
+        except ConfigError as error:
+            error.on_all_ranks = True  # a function of what all ranks know
+            raise
+        members = own.tolist()
+        from mpi4py import MPI
+
+        mine = self.peers.rank in members
+        comm = self.group.Split(0 if mine else MPI.UNDEFINED, key=self.peers.rank)
+        return ProcessSet(
+            self.network,
+            comm if mine else None,
+            members,
+            [self.peers.nodes[rank] for rank in members],
+            patient=self.cores_of_node < self.local_size,
+        )
 
     def gather(self, array: Array) -> Array:
         """Every rank's ``array`` stacked along a new first axis. Collective over the world.
@@ -223,27 +207,7 @@ class Context:
 
     def close(self) -> None:
         """Stop the background threads; called at exit."""
-        while self._engines:
-            self._engines.pop().close(timeout_s=5.0)
-
-    def _connected(self, transport: Any, mates: Any, nodes: Sequence[int]) -> Any:
-        """Tell a transport where its ranks are, and let those of this node share memory."""
-        self.native.place(transport, nodes)
-        if mates.size > 1:
-            self.native.attach_board(
-                transport,
-                mates,
-                patient=self.cores_of_node < self.local_size,
-                timeout_s=self.timeout_s,
-            )
-        return transport
-
-    def _own(self, comm: MPI.Comm) -> MPI.Comm:
-        from mpi4py import MPI
-
-        comm.Set_errhandler(MPI.ERRORS_RETURN)
-        self._communicators.append(comm)
-        return comm
+        self.network.close()
 
     def _cores(self, nodes: Sequence[int]) -> int:
         masks = np.zeros((self.size, 128), np.uint64)
@@ -254,30 +218,6 @@ class Context:
         mates = masks[[rank for rank, node in enumerate(nodes) if node == self.node]]
         self.cores_of_node = int(np.bitwise_count(np.bitwise_or.reduce(mates, axis=0)).sum())
         return cores_per_rank(mates, self.local_rank)
-
-
-class InlineEngine:
-    """The interface of the native engine without its thread: operations run when submitted."""
-
-    def __init__(self, native: Any, transport: Any, timeout_s: float) -> None:
-        self._native = native
-        self._transport = transport
-        self._timeout_s = timeout_s
-
-    def all_reduce(self, array: Array, op: str = "sum", **options: Any) -> int:
-        options.setdefault("timeout_s", self._timeout_s)
-        self._native.all_reduce(self._transport, array, op, **options)
-        return 0
-
-    def wait(self, ticket: int, timeout_s: float) -> None:
-        """Nothing is left to wait for."""
-
-    def done(self, ticket: int) -> bool:  # noqa: ARG002 the native engine's signature
-        """Every operation is complete when it is submitted."""
-        return True
-
-    def close(self, timeout_s: float) -> None:
-        """Nothing runs."""
 
 
 def init(cluster: ClusterSection | None = None, comm: CommSection | None = None) -> Context:
@@ -308,6 +248,26 @@ def init(cluster: ClusterSection | None = None, comm: CommSection | None = None)
         if wanted is not None and wanted != (made := getattr(_current, name)):
             raise ConfigError(f"mpimlsys is already initialised with {made}; call init() once.")
     return _current
+
+
+def check_members(asked: Sequence[Array], size: int) -> None:
+    """Whether all ranks ask for the same process set of a role of ``size`` ranks.
+
+    Raises:
+        ConfigError: they do not, or it has a rank twice or that is none, or no member.
+    """
+    members = asked[0].tolist()
+    for rank, other in enumerate(asked):
+        if other.tolist() != members:
+            raise ConfigError(
+                f"the ranks disagree about a process set: rank 0 asked for ranks {members}, rank "
+                f"{rank} for {other.tolist()}. All ranks call process_set, with the same ranks."
+            )
+    if not members or len(set(members)) < len(members) or not 0 <= members[0] <= members[-1] < size:
+        raise ConfigError(
+            f"a process set of ranks {members} cannot be: it needs different ranks from 0 to "
+            f"{size - 1}, at least one."
+        )
 
 
 def fail_together(failure: MpimlsysError) -> None:

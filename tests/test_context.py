@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from mpimlsys.context import InlineEngine, cores_per_rank
+from mpimlsys.context import cores_per_rank
+from mpimlsys.network import InlineEngine
 
 
 def masks(*ranks):
@@ -32,9 +33,9 @@ def test_cores_are_shared_fairly_or_as_the_launcher_bound_them(ranks, wanted):
 
 
 def test_without_threads_in_mpi_operations_run_at_once(extension):
-    engine = InlineEngine(extension, extension.ThreadWorld(1).transport(0), timeout_s=5)
+    engine = InlineEngine(extension, extension.ThreadWorld(1).transport(0))
     array = np.arange(3.0)
-    ticket = engine.all_reduce(array, "average", label="x", check=True, timeout_s=5)
+    ticket = engine.all_reduce(array, "average", label="x", check=True)
     assert engine.done(ticket)
     engine.wait(ticket, timeout_s=1)
     engine.close(timeout_s=1)

@@ -146,7 +146,7 @@ Prepared prepare_grouped_all_reduce(const std::vector<py::object>& arrays, const
   return prepared;
 }
 
-Prepared prepare_reduce_scatter(const py::object& array, const std::string& op,
+Prepared prepare_reduce_scatter(const py::object& array, const std::string& op, std::size_t row,
                                 const DTypeName& dtype, const std::string& order,
                                 const std::string& label, double timeout_s) {
   const ArrayView view = view_of(array, dtype);
@@ -154,8 +154,9 @@ Prepared prepare_reduce_scatter(const py::object& array, const std::string& op,
       request_of(view.dtype, op, "auto", order, options_of(label, timeout_s, view.fault));
   return {named("reduce-scatter", label),
           {view.owner},
-          [bytes = view.bytes, request](Transport& transport, const Watch& watch) {
-            reduce_scatter(transport, bytes, watched(request, watch));
+          [bytes = view.bytes, row, request](Transport& transport, const Watch& watch) {
+            reduce_scatter(transport, bytes, std::max<std::size_t>(row, 1),
+                           watched(request, watch));
           }};
 }
 

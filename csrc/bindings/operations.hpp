@@ -65,7 +65,7 @@ Prepared prepare_grouped_all_reduce(const std::vector<pybind11::object>& arrays,
                                     const std::string& order, const std::string& label,
                                     double timeout_s);
 Prepared prepare_reduce_scatter(const pybind11::object& array, const std::string& op,
-                                const DTypeName& dtype, const std::string& order,
+                                std::size_t row, const DTypeName& dtype, const std::string& order,
                                 const std::string& label, double timeout_s);
 Prepared prepare_broadcast(const pybind11::object& array, int root, const DTypeName& dtype,
                            const std::string& label, double timeout_s, std::size_t segment_bytes,
@@ -96,8 +96,8 @@ void define_operations(Target& target, Begin begin) {
           order, label, timeout, segment, check);
   all.def("grouped_all_reduce", &prepare_grouped_all_reduce, py::arg("arrays"), op, py::kw_only(),
           dtype, py::arg("fusion_bytes") = std::size_t{64} << 20, algorithm, order, label, timeout);
-  all.def("reduce_scatter", &prepare_reduce_scatter, py::arg("array"), op, py::kw_only(), dtype,
-          order, label, timeout);
+  all.def("reduce_scatter", &prepare_reduce_scatter, py::arg("array"), op, py::kw_only(),
+          py::arg("row") = 1, dtype, order, label, timeout);
   all.def("broadcast", &prepare_broadcast, py::arg("array"), py::arg("root"), py::kw_only(), dtype,
           label, timeout, segment, check);
   all.def("all_gather", &prepare_all_gather, py::arg("mine"), py::arg("whole"), py::kw_only(),

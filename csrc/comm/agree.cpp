@@ -135,7 +135,8 @@ std::string told(const Header& header, Field field, std::int64_t value) {
              (reduces(operation) ? " elements of " + dtype_named_by(value_of(header.least[kDType]))
                                  : " bytes");
     case kSegment:
-      return "asked for segments of " + number + " bytes";
+      return operation == Operation::reduce_scatter ? "passed rows of " + number + " elements"
+                                                    : "asked for segments of " + number + " bytes";
     case kAlgorithm:
       return "asked for the algorithm " + algorithm_name(value);
     default:

@@ -199,13 +199,16 @@ void grouped_all_reduce(Transport& transport, std::span<const std::span<std::byt
   }
 }
 
-void reduce_scatter(Transport& transport, std::span<std::byte> data, const AllReduce& request) {
+void reduce_scatter(Transport& transport, std::span<std::byte> data, std::size_t row,
+                    const AllReduce& request) {
   Story story("reduce-scatter", transport, request.options);
-  const Intent intent = intent_of(Operation::reduce_scatter, transport, data.size(), request);
+  Intent intent = intent_of(Operation::reduce_scatter, transport, data.size(), request);
+  intent.segment = row;
   const Combine how = combine_of(transport, request);
   const std::size_t element = size_of(request.dtype);
   const auto size = static_cast<std::size_t>(transport.size());
-  const std::vector<Part> parts = parts_of(data.size() / element, size);
+  std::vector<Part> parts = parts_of(data.size() / element / row, size);
+  for (Part& part : parts) part = {part.start * row, part.length * row};
   story.tell([&] {
     if (meets(transport)) {
       const Place place = place_of(data);

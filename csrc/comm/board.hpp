@@ -6,7 +6,7 @@
 // must have seen all at n + 1, who are then done with n.
 //
 // A line is one cache line: seeing that a peer has come brings along what it announced. Behind the
-// seats is room for each rank through which arrays of private memory pass, see staged.cpp.
+// seats is room for each rank through which arrays of private memory pass, see shared.cpp.
 #pragma once
 
 #include <algorithm>
@@ -30,8 +30,8 @@ constexpr std::size_t kSlotBytes = 8 * 1024;
 struct Announcement {
   Intent intent;
   std::uint32_t sequence = 0;
-  std::uint32_t window = 0;  // 0 for private memory
-  std::uint64_t offset = 0;  // in the window's block
+  std::uint32_t window = 0;  // its memory's number, 0 for private memory
+  std::uint64_t offset = 0;  // in that memory
 };
 
 // What passes through the room of a rank at a time: a piece for each other rank and a result,

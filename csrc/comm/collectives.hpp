@@ -59,9 +59,10 @@ void all_reduce(Transport& transport, std::span<std::byte> data, const AllReduce
 void grouped_all_reduce(Transport& transport, std::span<const std::span<std::byte>> arrays,
                         std::size_t fusion_bytes, const AllReduce& request);
 
-// data: count elements. Afterwards each rank has its part of the result in its place, see part_of;
-// the rest of the data is undefined. The algorithm is not for choice.
-void reduce_scatter(Transport& transport, std::span<std::byte> data, const AllReduce& request);
+// data: rows of `row` elements. Afterwards each rank has its part of the rows of the result in its
+// place, see part_of; the rest of the data is undefined. The algorithm is not for choice.
+void reduce_scatter(Transport& transport, std::span<std::byte> data, std::size_t row,
+                    const AllReduce& request);
 
 // data: the same number of bytes on all ranks. `dtype` is only compared.
 void broadcast(Transport& transport, std::span<std::byte> data, int root, int dtype,

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
@@ -44,6 +45,11 @@ std::byte* mapped(const File& file, std::size_t bytes) {
   return data == MAP_FAILED ? nullptr : static_cast<std::byte*>(data);
 }
 
+std::uint32_t inode_of(const File& file) {
+  struct stat status = {};
+  return fstat(file.get(), &status) == 0 ? static_cast<std::uint32_t>(status.st_ino) : 0;
+}
+
 int opened(const Address& address) {
   if (address.descriptor == kNone) return -1;
   const std::string path =
@@ -69,9 +75,11 @@ std::shared_ptr<Mapping> share_memory(Transport& transport, std::size_t bytes,
   const File made(first ? memfd_create("mpimlsys", MFD_CLOEXEC) : -1);
   Address address{getpid(), kNone, Clock::now().time_since_epoch().count()};
   std::byte* data = nullptr;
+  std::uint32_t number = 0;
   // reserved at once: a page that cannot be had later would end the process by a signal
   if (made.good() && posix_fallocate(made.get(), 0, static_cast<off_t>(bytes)) == 0) {
     data = mapped(made, bytes);
+    number = inode_of(made);
     if (data != nullptr) {
       address.descriptor = made.get();
       *reinterpret_cast<std::int64_t*>(data) = address.number;
@@ -81,9 +89,10 @@ std::shared_ptr<Mapping> share_memory(Transport& transport, std::size_t bytes,
   if (!first) {
     const File file(opened(address));
     data = mapped(file, bytes);
+    number = inode_of(file);
   }
   std::shared_ptr<Mapping> mapping;
-  if (data != nullptr) mapping.reset(new Mapping(data, bytes));
+  if (data != nullptr) mapping.reset(new Mapping(data, bytes, number));
   const bool same = data != nullptr && *reinterpret_cast<std::int64_t*>(data) == address.number;
   if (!everywhere(transport, same, options)) return nullptr;
   if (first) *reinterpret_cast<std::int64_t*>(data) = 0;

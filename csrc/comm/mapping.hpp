@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 
 #include "comm/collectives.hpp"
@@ -20,13 +21,17 @@ class Mapping {
 
   std::byte* data() const { return data_; }
   std::size_t size() const { return size_; }
+  // The same in all processes, and no other one's on this machine.
+  std::uint32_t number() const { return number_; }
 
  private:
   friend std::shared_ptr<Mapping> share_memory(Transport&, std::size_t, const Options&);
-  Mapping(std::byte* data, std::size_t size) : data_(data), size_(size) {}
+  Mapping(std::byte* data, std::size_t size, std::uint32_t number)
+      : data_(data), size_(size), number_(number) {}
 
   std::byte* data_;
   std::size_t size_;
+  std::uint32_t number_;
 };
 
 // The same zeroed memory on all ranks, aligned to pages; null on all where any rank cannot map it,

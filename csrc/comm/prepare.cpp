@@ -15,7 +15,7 @@ void announce(Transport& transport, const Intent& intent, const Story& story, co
   transport.board()->meet(transport,
                           {.intent = intent,
                            .sequence = story.sequence(),
-                           .window = place.window ? place.window->number() : 0,
+                           .window = place.window ? place.window->memory().number() : 0,
                            .offset = place.offset},
                           small, story.deadline());
 }

@@ -51,14 +51,16 @@ NodeArrays::NodeArrays(Board& board, Transport& transport, std::span<std::byte> 
     : board_(board), transport_(transport), data_(data), deadline_(deadline) {
   if (!place.window) return;
   // what one rank sees of all, each of the others sees too
+  const Mapping& memory = place.window->memory();
+  std::vector<std::byte*> blocks;
   for (int seat = 0; seat < board.size(); ++seat) {
     const Announcement& other = board.announced(seat);
-    if (other.window != place.window->number() || other.offset != place.offset) return;
+    if (other.window != memory.number()) return;
+    if (other.offset > memory.size() || data.size() > memory.size() - other.offset) return;
+    blocks.push_back(memory.data() + other.offset);
   }
   window_ = place.window;
-  for (int seat = 0; seat < board.size(); ++seat) {
-    blocks_.push_back(window_->block(seat) + place.offset);
-  }
+  blocks_ = std::move(blocks);
 }
 
 void NodeArrays::all_reduce(const Combine& how) {

@@ -16,7 +16,7 @@
 namespace mls {
 
 // The arrays of the mates of a board, after they have met over them. They are reached where they
-// lie, if all lie at the same place of one window, or else pass through the board's rooms.
+// lie, if all lie in one window, or else pass through the board's rooms.
 class NodeArrays {
  public:
   // Finds out what all announced; `data` is this rank's array.

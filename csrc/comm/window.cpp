@@ -17,17 +17,11 @@ constexpr std::size_t kPageBytes = 4096;
 struct Registry {
   std::mutex mutex;
   std::map<const std::byte*, std::weak_ptr<Window>> windows;
-  std::map<int, std::uint32_t> made;  // by rank
 };
 
 Registry& registry() {
   static Registry all;
   return all;
-}
-
-std::uint32_t next_number(int rank) {
-  const std::lock_guard lock(registry().mutex);
-  return ++registry().made[rank];
 }
 
 // At least a page, so that every block has an address of its own.
@@ -61,8 +55,7 @@ Window::Window(std::shared_ptr<Mapping> memory, int rank, std::size_t block_byte
     : memory_(std::move(memory)),
       rank_(rank),
       block_bytes_(block_bytes),
-      stride_(stride_of(block_bytes)),
-      number_(next_number(rank)) {}
+      stride_(stride_of(block_bytes)) {}
 
 Window::~Window() {
   const std::lock_guard lock(registry().mutex);
@@ -78,7 +71,8 @@ Place place_of(std::span<const std::byte> bytes) {
   if (!window) return {};
   const std::span<std::byte> own = window->mine();
   if (bytes.data() + bytes.size() > own.data() + own.size()) return {};
-  return {std::move(window), static_cast<std::uint64_t>(bytes.data() - own.data())};
+  const auto offset = static_cast<std::uint64_t>(bytes.data() - window->memory().data());
+  return {std::move(window), offset};
 }
 
 }  // namespace mls

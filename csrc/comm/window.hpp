@@ -10,10 +10,9 @@
 
 namespace mls {
 
-// Made by all ranks of a machine in the same order, so that its number is the same on all.
 class Window : public std::enable_shared_from_this<Window> {
  public:
-  // Null on all ranks where memory cannot be shared. Collective; the ranks are those of a board.
+  // Null on all ranks where memory cannot be shared. Collective.
   static std::shared_ptr<Window> make(Transport& transport, std::size_t block_bytes,
                                       const Options& options);
   // Over memory of bytes_for() that the ranks have shared already.
@@ -24,7 +23,7 @@ class Window : public std::enable_shared_from_this<Window> {
   Window(const Window&) = delete;
   Window& operator=(const Window&) = delete;
 
-  std::uint32_t number() const { return number_; }
+  const Mapping& memory() const { return *memory_; }
   std::span<std::byte> mine() const { return {block(rank_), block_bytes_}; }
   std::byte* block(int rank) const {
     return memory_->data() + static_cast<std::size_t>(rank) * stride_;
@@ -37,13 +36,12 @@ class Window : public std::enable_shared_from_this<Window> {
   const int rank_;
   const std::size_t block_bytes_;
   const std::size_t stride_;
-  const std::uint32_t number_;
 };
 
 // Where in this process's own blocks the bytes lie; no window when they lie elsewhere.
 struct Place {
   std::shared_ptr<Window> window;
-  std::uint64_t offset = 0;  // in the block
+  std::uint64_t offset = 0;  // in the memory of all ranks
 };
 Place place_of(std::span<const std::byte> bytes);
 

@@ -158,7 +158,7 @@ def _call(ctx: Context, name: str) -> Call:
     if name == "gloo":
         return _gloo(ctx)
     # a transport whose ranks do not meet in shared memory has only the ring
-    transport = ctx.group_transport if name == "auto" else ctx.transport
+    transport = ctx.peers.transport if name == "auto" else ctx.transport
     return lambda array: ctx.native.all_reduce(transport, array, "sum")
 
 

@@ -20,26 +20,20 @@ _STORY_S = 1.0  # lets the operation's own deadline come first: its error names 
 
 @dataclass(frozen=True)
 class AllReduce:
-    """Options of the all-reduce exchange.
-
-    Attributes:
-        timeout_s: longest wait for another rank, in seconds.
-    """
-
-    timeout_s: float = 300.0
+    """The all-reduce exchange; it has no options beside those of ``comm``."""
 
     def open(self, ctx: Context, bucket_count: int) -> AllReduceExchange:
         """The live exchange of a model with ``bucket_count`` buckets. Collective over workers."""
-        return AllReduceExchange(ctx, bucket_count, self.timeout_s)
+        return AllReduceExchange(ctx, bucket_count)
 
 
 class AllReduceExchange:
     """The live exchange; made by :meth:`AllReduce.open`."""
 
-    def __init__(self, ctx: Context, bucket_count: int, timeout_s: float) -> None:
-        self._engine: Any = ctx.open_engine() if ctx.group.size > 1 else None
+    def __init__(self, ctx: Context, bucket_count: int) -> None:
+        self._engine: Any = ctx.peers.open_engine() if ctx.group.size > 1 else None
         self._count = bucket_count
-        self._timeout_s = timeout_s
+        self._comm = ctx.comm
         self._ready: dict[int, Bucket] = {}
         self._tickets: list[int] = []
         self._checked = False
@@ -67,7 +61,7 @@ class AllReduceExchange:
         tickets, self._tickets = self._tickets, []
         if self._engine is not None:
             for ticket in tickets:
-                self._engine.wait(ticket, timeout_s=self._timeout_s + _STORY_S)
+                self._engine.wait(ticket, timeout_s=self._comm.timeout_s + _STORY_S)
         self._checked = True
 
     def state_dict(self) -> State:
@@ -96,6 +90,8 @@ class AllReduceExchange:
             "sum",
             label=f"bucket {bucket.index}",
             check=not self._checked,
-            timeout_s=self._timeout_s,
+            algorithm=self._comm.algorithm,
+            order=self._comm.order,
+            timeout_s=self._comm.timeout_s,
         )
         return ticket

@@ -104,7 +104,7 @@ def make_trainer(
     return Trainer(
         model,
         optimizer=optimizer,
-        exchange=exchange.AllReduce(timeout_s=job.comm.timeout_s),
+        exchange=exchange.AllReduce(),
         schedule=schedule,
         clip_norm=job.optimizer.clip_norm,
         accumulate=job.data.accumulate,

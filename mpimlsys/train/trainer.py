@@ -85,7 +85,7 @@ class Trainer:
         ctx = self.context
         self.space = FlatSpace(model, dtype, allocate=ctx.empty, bucket_bytes=bucket_bytes)
         self.space.initialise(seed)
-        ctx.native.broadcast(ctx.group_transport, self.space.parameters, 0, timeout_s=ctx.timeout_s)
+        ctx.native.broadcast(ctx.peers.transport, self.space.parameters, 0, timeout_s=ctx.timeout_s)
         optimizer.bind(self.space.parameters, self.space.segments)
         self.exchange = (exchange or AllReduce()).open(ctx, len(self.space.buckets))
 
@@ -188,7 +188,7 @@ class Trainer:
         except MpimlsysError as error:
             failure = error
         raise_together(ctx, failure)
-        ctx.native.all_reduce(ctx.group_transport, sums, "sum", timeout_s=ctx.timeout_s)
+        ctx.native.all_reduce(ctx.peers.transport, sums, "sum", timeout_s=ctx.timeout_s)
         return Evaluation(
             float(sums[0]), float(sums[1] / sums[2]), self.loss.measure_name, len(data)
         )
@@ -298,7 +298,7 @@ class Trainer:
         if wish.stop_signal:
             ballot[_STOP + STOP_SIGNALS.index(wish.stop_signal)] = 1
         self.exchange.finish()
-        ctx.native.all_reduce(ctx.group_transport, ballot, "sum", timeout_s=ctx.timeout_s)
+        ctx.native.all_reduce(ctx.peers.transport, ballot, "sum", timeout_s=ctx.timeout_s)
         clock.lap("exchange")
         if ballot[_FAILED]:
             raise_together(ctx, failure)

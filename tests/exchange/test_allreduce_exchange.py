@@ -8,6 +8,7 @@ import pytest
 
 from mpimlsys.errors import ConfigError
 from mpimlsys.exchange import AllReduce
+from mpimlsys.jobfile import CommSection
 from mpimlsys.types import Bucket
 
 
@@ -25,7 +26,8 @@ class Engine:
     def __init__(self):
         self.submitted = []
 
-    def all_reduce(self, _, op, *, label, check, timeout_s):
+    def all_reduce(self, _, op, *, label, check, timeout_s, **way):
+        assert way == {"algorithm": "auto", "order": "any"}
         assert timeout_s > 0
         self.submitted.append((label, op, check))
         return len(self.submitted)
@@ -38,7 +40,11 @@ class Engine:
 
 
 def context(size, engine):
-    return SimpleNamespace(group=SimpleNamespace(size=size), open_engine=lambda: engine)
+    return SimpleNamespace(
+        comm=CommSection(timeout_s=30),
+        group=SimpleNamespace(size=size),
+        peers=SimpleNamespace(open_engine=lambda: engine),
+    )
 
 
 def test_buckets_leave_in_the_order_of_their_index():
@@ -106,7 +112,7 @@ def test_gradients_are_summed_over_real_engines(extension):
     def rank(number):
         array, parts = buckets(number + 1)
         engine = extension.Engine(world.transport(number))
-        exchange = AllReduce(timeout_s=30).open(context(3, engine), len(parts))
+        exchange = AllReduce().open(context(3, engine), len(parts))
         for _ in range(3):
             for part in np.random.default_rng(number).permutation(len(parts)):
                 exchange.begin(parts[part])

@@ -269,7 +269,7 @@ TEST(reduce_scatter_of_every_size) {
       const std::vector<std::byte> expected = wanted(DType::f32, ReduceOp::sum, true, ranks, size);
       const auto failures = on_ranks(ranks, [&](Transport& transport) {
         std::vector<std::byte> data = input(DType::f32, transport.rank(), size);
-        reduce_scatter(transport, data, request(DType::f32, ReduceOp::sum, true));
+        reduce_scatter(transport, data, 1, request(DType::f32, ReduceOp::sum, true));
         const Part own = part_of(size, static_cast<std::size_t>(ranks),
                                  static_cast<std::size_t>(transport.rank()));
         const auto part = [&](const std::vector<std::byte>& whole) {

@@ -166,7 +166,7 @@ TEST(parts_and_broadcasts_go_through_the_rooms_and_the_windows) {
       for (const std::span<float> data : {std::span(apart), view<float>(window->mine(), count)}) {
         const std::span<std::byte> bytes = std::as_writable_bytes(data);
         fill<float>(data, rank);
-        reduce_scatter(transport, bytes, sum);
+        reduce_scatter(transport, bytes, 1, sum);
         for (std::size_t i = own.start; i < own.start + own.length; ++i) {
           CHECK(data[i] == wanted[i]);
         }
