@@ -211,7 +211,8 @@ def _parser() -> argparse.ArgumentParser:
     kind.add_argument(
         "--algorithms",
         default="auto,ring,mpi,gloo",
-        help="of auto,ring,mpi,gloo (all; gloo where PyTorch is installed)",
+        help="of auto,ring,doubling,halving,shared,hierarchical,mpi,gloo (auto,ring,mpi and, where "
+        "PyTorch is installed, gloo)",
     )
     kind.add_argument(
         "--memory",
@@ -220,6 +221,9 @@ def _parser() -> argparse.ArgumentParser:
         help="arrays of ctx.empty, or of NumPy (both)",
     )
     kind.add_argument("--plot", type=Path, metavar="PNG", help="draw bandwidth over size")
+    kind.add_argument(
+        "--explain", action="store_true", help="show what auto stands for here, and measure nothing"
+    )
     kind.add_argument("--json", action="store_true", help="print one JSON object")
     kind = kinds.add_parser("checkpoint", help="time that checkpoints take from training")
     kind.add_argument("--megabytes", type=int, default=100, help="of parameters (100)")
@@ -345,8 +349,10 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from mpimlsys.bench import allreduce, checkpoint, train
+    from mpimlsys.bench import allreduce, checkpoint, explain, train
 
+    if options.what == "allreduce" and options.explain:
+        return explain.run()
     if options.what == "allreduce":
         return allreduce.run(
             sizes=options.sizes,

@@ -7,6 +7,7 @@ sets only variables that the user left unset.
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,7 @@ class Environment:
         mpicc: the compiler wrapper that the user chose for building.
         outcome_file: where rank 0 writes the job's exit status for ``mpimlsys launch``.
         data_folder: a folder of data sets, ``MPIMLSYS_DATA``.
+        cache_folder: for what is worth keeping between runs, ``XDG_CACHE_HOME`` or ``~/.cache``.
     """
 
     launcher: str
@@ -53,6 +55,7 @@ class Environment:
     mpicc: str | None
     outcome_file: Path | None
     data_folder: Path | None
+    cache_folder: Path
 
 
 def environment(variables: Mapping[str, str] | None = None) -> Environment:
@@ -81,6 +84,7 @@ def environment(variables: Mapping[str, str] | None = None) -> Environment:
         mpicc=env.get("MPICXX") or env.get("MPICC"),
         outcome_file=Path(outcome) if outcome else None,
         data_folder=Path(data) if data else None,
+        cache_folder=Path(env.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mpimlsys",
     )
 
 
@@ -95,6 +99,14 @@ def prepare_mpi() -> None:
     alone = environment().launcher == "none"
     os.environ.setdefault("OMPI_MCA_btl", "self" if alone else "^ofi")
     os.environ.setdefault("OMPI_MCA_osc", "^ucx")
+
+
+def processor() -> str:
+    """The name of this machine's processor."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
 
 
 def usable_core_ids() -> frozenset[int]:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import threadpoolctl
 
-from mpimlsys import config
+from mpimlsys import choice, config
 from mpimlsys.errors import (
     ConfigError,
     CorruptData,
@@ -55,6 +55,7 @@ class Context:
         group: communicator of the ranks of this role (the workers' group on a worker).
         network: what this process holds of MPI.
         peers: the process set of all ranks of this role.
+        choice: what ``algorithm = "auto"`` stands for among them; None where it is not needed.
         cores_of_node: cores that the ranks of the node may use together.
         cores: cores that this rank may use without sharing them with another rank of the node;
             as many threads are given to its matrix products.
@@ -100,6 +101,16 @@ class Context:
             [node for node, role in zip(nodes, self.roles, strict=True) if role == self.role],
             patient=self.cores_of_node < self.local_size,
         )
+        self.choice: choice.Choice | None = None
+        if comm.algorithm == "auto" and self.role == "worker" and self.peers.size > 1:
+            self.choice = choice.choose(
+                self.native,
+                self.peers.transport,
+                self.peers.nodes,
+                f"{MPI.Get_library_version()}, {self.cores_of_node} cores of {config.processor()}",
+                config.environment().cache_folder,
+            )
+            self.peers.choose(self.choice.table)
 
     @property
     def is_root(self) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mpimlsys.choice import Table
 from mpimlsys.errors import ConfigError
 from mpimlsys.network import InlineEngine, Network
 from mpimlsys.types import Array
@@ -54,6 +55,7 @@ class ProcessSet:
         self.rank = comm.rank if comm else -1
         self._network = network
         self._patient = patient
+        self._table: Table = []
         if comm is None:
             return
         from mpi4py import MPI
@@ -92,6 +94,13 @@ class ProcessSet:
         """Another background thread with its own communicator. Collective."""
         return self._engine_over(self._apart())
 
+    def choose(self, table: Table) -> None:
+        """What ``algorithm = "auto"`` stands for; the same on all members."""
+        self._table = table
+        for transport in (self._transport, self._background):
+            if transport is not None:
+                self._network.native.choose(transport, table)
+
     def empty(self, shape: int | tuple[int, ...], dtype: Any) -> Array:
         """See :meth:`mpimlsys.context.Context.empty`. Collective."""
         dtype = np.dtype(dtype)
@@ -124,6 +133,7 @@ class ProcessSet:
         native = self._network.native
         transport = self._network.transport(comm)
         native.place(transport, self.nodes)
+        native.choose(transport, self._table)
         if self._mates.size > 1:
             native.attach_board(
                 transport, self._mates, patient=self._patient, timeout_s=self._network.timeout_s

@@ -20,12 +20,14 @@ from typing import Any
 import numpy as np
 
 import mpimlsys as mls
-from mpimlsys.bench.train import machine
+from mpimlsys import config
 from mpimlsys.context import Context
 from mpimlsys.errors import ConfigError, nearest
 from mpimlsys.types import Array
 
-_ALGORITHMS = ("auto", "ring", "mpi", "gloo")
+_OWN = ("auto", "ring", "doubling", "halving", "shared", "hierarchical")
+_ALGORITHMS = (*_OWN, "mpi", "gloo")
+DEFAULT = "auto,ring,mpi,gloo"
 _UNITS = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _BUDGET_BYTES = 1 << 28  # of each algorithm and size
 _REPEATS = (7, 300)
@@ -61,7 +63,7 @@ def measure(
 
     Args:
         sizes: in bytes.
-        algorithms: of ``auto``, ``ring``, ``mpi`` and ``gloo``.
+        algorithms: ours, ``mpi`` for the MPI's own and ``gloo``.
         memories: ``context`` for arrays of ``ctx.empty``, ``user`` for those of NumPy.
 
     Returns:
@@ -81,7 +83,7 @@ def measure(
     probe = _measure_size(ctx, _PROBE_BYTES // 4, {"auto": _call(ctx, "auto")}, ("user",))
     return {
         "benchmark": "allreduce",
-        "machine": machine(),
+        "machine": config.processor(),
         "mpi": _mpi_version(),
         "ranks": ctx.size,
         "nodes": ctx.node_count,
@@ -106,7 +108,7 @@ def _measure_size(
         (name, memory)
         for memory in memories
         for name in calls
-        if memory == "user" or name in ("auto", "ring")  # to the others memory is memory
+        if memory == "user" or name in _OWN  # to the others memory is memory
     ]
     repeats = min(max(_BUDGET_BYTES // max(nbytes, 1), _REPEATS[0]), _REPEATS[1])
     times: dict[tuple[str, str], list[float]] = {case: [] for case in cases}
@@ -157,9 +159,8 @@ def _call(ctx: Context, name: str) -> Call:
         return lambda array: ctx.world.Allreduce(MPI.IN_PLACE, array)
     if name == "gloo":
         return _gloo(ctx)
-    # a transport whose ranks do not meet in shared memory has only the ring
-    transport = ctx.peers.transport if name == "auto" else ctx.transport
-    return lambda array: ctx.native.all_reduce(transport, array, "sum")
+    transport = ctx.peers.transport
+    return lambda array: ctx.native.all_reduce(transport, array, "sum", algorithm=name)
 
 
 def _gloo(ctx: Context) -> Call:
@@ -191,7 +192,7 @@ def _chosen(text: str) -> list[str]:
     for name in names:
         if name not in _ALGORITHMS:
             raise ConfigError(f"no algorithm is called {name!r}.{nearest(name, _ALGORITHMS)}")
-    if "gloo" in names and text == ",".join(_ALGORITHMS):
+    if text == DEFAULT:
         # asked for by default only where it can be had
         names = [name for name in names if name != "gloo" or importlib.util.find_spec("torch")]
     return names
@@ -225,12 +226,12 @@ def _print(result: dict[str, Any]) -> None:
         ratio = f"{row['ratio_to_mpi']:.2f}" if row["ratio_to_mpi"] else "-"
         times = " ".join(f"{1e6 * row[key]:>8,.1f} µs" for key in ("median_s", "p10_s", "p90_s"))
         print(
-            f"{_size(row['bytes']):>10}  {row['algorithm']:<9} {row['memory']:<7} {times} "
+            f"{size_text(row['bytes']):>10}  {row['algorithm']:<9} {row['memory']:<7} {times} "
             f"{row['busbw_bytes_per_s'] / 1e9:>9.2f} {ratio:>7}"
         )
 
 
-def _size(nbytes: int) -> str:
+def size_text(nbytes: int) -> str:
     unit = next(unit for unit in ("GiB", "MiB", "KiB", "B") if nbytes % _UNITS[unit] == 0)
     return f"{nbytes // _UNITS[unit]} {unit}"
 

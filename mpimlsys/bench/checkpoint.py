@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import mpimlsys as mls
-from mpimlsys.bench.train import machine
+from mpimlsys import config
 from mpimlsys.context import Context
 from mpimlsys.data import ArrayDataset
 from mpimlsys.errors import ConfigError
@@ -121,7 +121,7 @@ def _alternate(
     low, _, high = quantiles(stolen, n=4)
     return {
         "benchmark": "checkpoint",
-        "machine": machine(),
+        "machine": config.processor(),
         "ranks": ctx.size,
         "parameter_bytes": trainer.space.parameters.nbytes,
         "state_bytes": state_bytes,

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import platform
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median, quantiles
 from time import perf_counter
 from typing import Any
@@ -18,7 +16,7 @@ from typing import Any
 import numpy as np
 import threadpoolctl
 
-from mpimlsys import nn, optim
+from mpimlsys import config, nn, optim
 from mpimlsys.types import Phase
 
 _WARMUP = 5
@@ -78,20 +76,12 @@ def measure(*, batch: int = 64, threads: int = 1, repeats: int = 60) -> dict[str
         "batch": batch,
         "threads": threads,
         "repeats": repeats,
-        "machine": machine(),
+        "machine": config.processor(),
         "parts": parts,
     }
     if "pytorch" not in engines:
         result["note"] = "PyTorch is not installed (pip install torch): nothing to compare with"
     return result
-
-
-def machine() -> str:
-    """The processor and its cores, for the table of results."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
 
 
 def _compare(steps: dict[str, Step], batch: int, repeats: int) -> dict[str, Any]:
