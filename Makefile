@@ -4,6 +4,7 @@
 # make install   make .venv with the package and its development tools
 # make lint      ruff, mypy, clang-format, shellcheck
 # make bench     the training benchmark (docs/benchmarks.md)
+# make scaling   all-reduce in simulated networks of up to 1024 ranks (docs/scaling.md)
 # make slurm-up  a Slurm of four emulated hosts on this machine; make slurm-down ends it (root)
 # make net-up    four emulated hosts, RATE=1gbit limits their links; make net-down ends them (root)
 # make docs      write the generated pages of docs/
@@ -15,12 +16,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 NATIVE := $(shell find csrc -name '*.cpp' -o -name '*.hpp' -o -name '*.inc' 2>/dev/null)
-NATIVE_TESTS := $(wildcard tests/native/*.cpp tests/native/*.hpp)
+NATIVE_TESTS := $(wildcard tests/native/*.cpp tests/native/*.hpp tests/sim/*.cpp tests/sim/*.hpp)
 PACKAGE := $(shell find mpimlsys -name '*.py' -o -name '*.pyi')
 BUILD := setup.py pyproject.toml requirements-dev.txt build_backend/backend.py build_backend/mpi_compiler.py \
 	scripts/configure_mpi.sh
 
-.PHONY: demo test test-mpi install lint format bench docs clean slurm-up slurm-down net-up net-down
+.PHONY: demo test test-mpi install lint format bench scaling docs clean slurm-up slurm-down net-up net-down
 
 install: $(STAMP)
 
@@ -62,6 +63,9 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/mpimlsys bench train
+
+scaling: $(STAMP)
+	$(BIN)/python benchmarks/scaling.py
 
 slurm-up: $(STAMP)
 	@$(BIN)/python tests/cluster/control.py up --slurm $(if $(RATE),--rate $(RATE))

@@ -49,4 +49,11 @@ inline Algorithm chosen(const Choices& choices, std::size_t bytes) {
   return choices.empty() ? Algorithm::automatic : choices.back().algorithm;
 }
 
+// Of a slice between nodes. Below this a node's share of it is a message whose time is mostly
+// latency, and halving has fewer of them.
+constexpr Algorithm between_nodes(std::size_t slice_bytes, std::size_t nodes) {
+  constexpr std::size_t kRingFrom = 16 * 1024;
+  return slice_bytes / nodes >= kRingFrom ? Algorithm::ring : Algorithm::halving;
+}
+
 }  // namespace mls

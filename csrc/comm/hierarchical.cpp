@@ -14,6 +14,7 @@
 #include <map>
 #include <vector>
 
+#include "comm/choice.hpp"
 #include "comm/halving.hpp"
 #include "comm/prepare.hpp"
 #include "comm/ring.hpp"
@@ -23,9 +24,6 @@
 
 namespace mls {
 namespace {
-
-// Below this a node's share of a slice is a message whose time is mostly latency.
-constexpr std::size_t kRingFrom = 16 * 1024;
 
 struct Nodes {
   std::vector<std::vector<int>> ranks;  // of each node
@@ -87,7 +85,7 @@ void hierarchical_all_reduce(Transport& transport, std::span<std::byte> data, co
                      story.deadline(), segment_bytes};
     const Part slice = slices[nodes.place];
     const std::span<std::byte> own = data.subspan(slice.start * element, slice.length * element);
-    if (own.size() / nodes.ranks.size() >= kRingFrom) {
+    if (between_nodes(own.size(), nodes.ranks.size()) == Algorithm::ring) {
       ring_all_reduce(outer, own, how);
     } else {
       halving_all_reduce(outer, own, how);

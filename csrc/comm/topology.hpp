@@ -30,7 +30,7 @@ constexpr Part segment_of(Part part, std::size_t length, std::size_t index) {
 }
 
 // All parts, in order.
-inline std::vector<Part> parts_of(std::size_t count, std::size_t parts) {
+constexpr std::vector<Part> parts_of(std::size_t count, std::size_t parts) {
   std::vector<Part> all;
   for (std::size_t index = 0; index < parts; ++index) all.push_back(part_of(count, parts, index));
   return all;
