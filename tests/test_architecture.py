@@ -26,7 +26,7 @@ ALLOWED = {
     "train": {"exchange", "collectives", "context", "native", "nn", "optim", "data", "kernels"},
     "launch": {"train", "context", "native"},
     "doctor": {"launch", "context", "native"},
-    "bench": {"train", "nn", "optim", "data", "context", "native", "kernels"},
+    "bench": {"train", "nn", "optim", "data", "context", "choice", "native", "kernels"},
     "cli": {"train", "launch", "doctor", "bench", "context"},
 }
 ONLY_GROUND = {"errors": set(), "types": set(), "config": {"errors"}, "jobfile": {"errors"}}

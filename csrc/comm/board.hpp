@@ -37,9 +37,9 @@ struct Announcement {
 // What passes through the room of a rank at a time: a piece for each other rank and a result,
 // twice, so that one is filled while the other is read.
 constexpr std::size_t piece_bytes(int size) {
-  constexpr std::size_t kInCache = 256 * 1024;
+  constexpr std::size_t kInCache = 512 * 1024;
   return std::clamp<std::size_t>(kInCache / static_cast<std::size_t>(size) / 64 * 64, 8 * 1024,
-                                 64 * 1024);
+                                 256 * 1024);
 }
 constexpr std::size_t room_bytes(int size) {
   return 2 * (static_cast<std::size_t>(size) + 1) * piece_bytes(size);
