@@ -225,6 +225,8 @@ def _parser() -> argparse.ArgumentParser:
         "--explain", action="store_true", help="show what auto stands for here, and measure nothing"
     )
     kind.add_argument("--json", action="store_true", help="print one JSON object")
+    kind = kinds.add_parser("stream", help="memory bandwidth of all ranks together")
+    kind.add_argument("--json", action="store_true", help="print one JSON object")
     kind = kinds.add_parser("checkpoint", help="time that checkpoints take from training")
     kind.add_argument("--megabytes", type=int, default=100, help="of parameters (100)")
     kind.add_argument("--seconds", type=float, default=5.0, help="of a window (5)")
@@ -349,7 +351,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from mpimlsys.bench import allreduce, checkpoint, explain, train
+    from mpimlsys.bench import allreduce, checkpoint, explain, stream, train
 
     if options.what == "allreduce" and options.explain:
         return explain.run()
@@ -361,6 +363,8 @@ def _bench(options: argparse.Namespace) -> int:
             as_json=options.json,
             plot=options.plot,
         )
+    if options.what == "stream":
+        return stream.run(as_json=options.json)
     if options.what == "checkpoint":
         return checkpoint.run(
             megabytes=options.megabytes,

@@ -42,8 +42,8 @@ struct Extent {
 
 // Once around a ring: every part but one passes through every rank. The reduce-scatter leaves out
 // the own part, the all-gather the one behind it.
-constexpr Sent ring_pass_sent(std::span<const Part> parts, std::size_t left_out,
-                              const Extent& extent) {
+constexpr Sent ring_pass_sent(std::span<const Part> parts, std::size_t left_out, Extent extent) {
+  extent.segment_bytes = ring_segment(parts, extent.segment_bytes, extent.element) * extent.element;
   Sent sent;
   for (std::size_t part = 0; part < parts.size(); ++part) {
     if (part != left_out) sent += extent.range(parts[part].length);

@@ -23,8 +23,6 @@
 namespace mls {
 namespace {
 
-constexpr std::size_t kAhead = 4;
-
 // Steps of the whole algorithm that are taken.
 struct Steps {
   std::size_t first;
@@ -32,9 +30,7 @@ struct Steps {
 };
 
 std::size_t longest_of(std::span<const Part> parts) {
-  std::size_t longest = 1;
-  for (const Part part : parts) longest = std::max(longest, part.length);
-  return longest;
+  return std::ranges::max(parts, {}, &Part::length).length;
 }
 
 class RingPass {
@@ -49,9 +45,9 @@ class RingPass {
         how_(how),
         steps_(steps),
         halfway_(static_cast<std::size_t>(ring_.size) - 1),
-        segment_(std::clamp<std::size_t>(wire.segment_bytes / element, 1, longest_of(parts))),
-        segments_(ceil_div(longest_of(parts), segment_)),
-        ahead_(std::min(kAhead, segments_)),
+        segment_(ring_segment(parts, wire.segment_bytes, element)),
+        segments_(std::max<std::size_t>(1, ceil_div(longest_of(parts), segment_))),
+        ahead_(std::min(kRingAhead, segments_)),
         scratch_(wire.transport, ahead_ * segment_ * element_),
         receives_(wire.transport, ahead_),
         sends_(wire.transport, ahead_) {}

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <span>
 #include <vector>
 
 namespace mls {
@@ -92,6 +93,20 @@ struct Folded {
     return number < extra() ? 2 * number + 1 : number + extra();
   }
 };
+
+// Segments under way in a ring at a time.
+constexpr std::size_t kRingAhead = 4;
+
+// Elements of a segment of a ring: those of `bytes`, or less, so that a part has enough of them to
+// be sent while others are reduced, but not so little that messages cost more than they save.
+constexpr std::size_t ring_segment(std::span<const Part> parts, std::size_t bytes,
+                                   std::size_t element) {
+  constexpr std::size_t kLeastBytes = 16 * 1024;
+  std::size_t longest = 1;
+  for (const Part part : parts) longest = std::max(longest, part.length);
+  const std::size_t share = std::max(ceil_div(longest, kRingAhead), kLeastBytes / element);
+  return std::clamp<std::size_t>(std::min(bytes / element, share), 1, longest);
+}
 
 // A binomial tree: the number of a rank relative to the root loses its lowest bit towards it.
 struct BinomialTree {
