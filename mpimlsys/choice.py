@@ -183,10 +183,12 @@ def _read(path: Path, nodes: Sequence[int]) -> Measured | None:
     """What an earlier run has left; None where that cannot be used."""
     try:
         measured = _checked(json.loads(path.read_text())["measured"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None  # damaged, or of another version
     sound = all(
-        size in SIZES and set(times) == set(candidates(nodes, size))
+        size in SIZES
+        and set(times) == set(candidates(nodes, size))
+        and all(0 < seconds < math.inf for seconds in times.values())
         for size, times in measured.items()
     )
     return measured if measured and sound else None

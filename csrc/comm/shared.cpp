@@ -4,7 +4,7 @@
 // Arrays in a window: every rank reduces its own part straight from the blocks of all and writes
 // the result into all ("push"). A meeting before, a sync after; 2 S bytes are moved by each rank.
 //
-// Arrays elsewhere pass through rooms that stay in the second-level cache. In round t every rank
+// Arrays elsewhere pass through rooms that stay in a cache. In round t every rank
 //
 //   copies    its pieces number t of all other ranks' parts into its room
 //   reduces   piece t - 1 of its own part, from its array and the rooms, into its array and room

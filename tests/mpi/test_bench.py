@@ -28,6 +28,29 @@ def test_rows_of_every_case(mpirun, tmp_path):
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_every_algorithm_can_be_measured(mpirun):
+    names = "auto,ring,doubling,halving,shared,hierarchical,mpi"
+    done = bench(mpirun, "--sizes", "20KiB", "--algorithms", names, "--memory", "user", "--json")
+    assert done.returncode == 0, done.stderr
+    assert [row["algorithm"] for row in json.loads(done.stdout)["rows"]] == names.split(",")
+
+
+def test_auto_is_explained(mpirun):
+    done = bench(mpirun, "--explain")
+    assert done.returncode == 0, done.stderr
+    assert "algorithm = 'auto' on 2 ranks on one node" in done.stdout
+    assert "arrays of ctx.empty  shared" in done.stdout
+    assert "16 KiB" in done.stdout
+
+
+def test_memory_bandwidth(mpirun):
+    done = mpirun(2, ["-m", "mpimlsys", "bench", "stream", "--json"])
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)["rows"]
+    assert [row["kernel"] for row in rows] == ["copy", "add", "update"]
+    assert all(0 < row["p10_bytes_per_s"] <= row["bytes_per_s"] for row in rows)
+
+
 def test_mistakes(mpirun):
     for options, message in (
         (["--algorithms", "rung"], "no algorithm is called 'rung'. Did you mean 'ring'?"),
