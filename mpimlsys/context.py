@@ -28,6 +28,7 @@ from mpimlsys.errors import (
     RankFailed,
     Timeout,
 )
+from mpimlsys.hangs import Sentinel
 from mpimlsys.jobfile import ClusterSection, CommSection
 from mpimlsys.network import Network
 from mpimlsys.process_sets import ProcessSet
@@ -101,6 +102,9 @@ class Context:
             [node for node, role in zip(nodes, self.roles, strict=True) if role == self.role],
             patient=self.cores_of_node < self.local_size,
         )
+        self._sentinel: Sentinel | None = None
+        if self.size > 1:
+            self._sentinel = Sentinel(network, self.rank, comm.stall_warning_s, self.gather_bytes)
         self.choice: choice.Choice | None = None
         if comm.algorithm == "auto" and self.role == "worker" and self.peers.size > 1:
             self.choice = choice.choose(
@@ -218,6 +222,8 @@ class Context:
 
     def close(self) -> None:
         """Stop the background threads; called at exit."""
+        if self._sentinel is not None:
+            self._sentinel.close()
         self.network.close()
 
     def _cores(self, nodes: Sequence[int]) -> int:

@@ -1,0 +1,243 @@
+"""The thread that watches what its rank waits in, answers other ranks, and reports.
+
+Guarantees: it never ends a job by a report; when an operation of this rank fails so that its link
+is broken, all ranks of the link fail soon, those too that arrive later; it touches no MPI.
+Refusals: what it does not see: waits inside MPI that are not an operation of the extension.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import hashlib
+import json
+import secrets
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from mpimlsys.errors import CorruptData
+from mpimlsys.hangs import channel, machine
+from mpimlsys.hangs.messages import (
+    NOTHING_YET,
+    Answer,
+    Elsewhere,
+    Question,
+    Standing,
+    checked,
+    decode,
+    encode,
+)
+from mpimlsys.hangs.report import Stall, report_of
+from mpimlsys.hangs.verdict import Found, speaks, words_of
+from mpimlsys.network import Link, Network
+
+_LOOK_S = 1.0  # between two looks, and shorter where stalls are told sooner
+_LOOKS = 10  # at least, before a stall is told
+_FIRST_ASKED = 8  # one of the lowest ranks mostly reports; then the others need not ask all
+_AT_ONCE = 200  # connections
+_END_S = 3.0
+
+
+class Sentinel:
+    """Made by the context, on all ranks. Collective.
+
+    Args:
+        network: whose links are watched.
+        rank: of this process in the world.
+        stall_warning_s: how long an operation may last before it is reported; 0: for ever.
+        gather_bytes: gives every rank's bytes, in the order of ranks.
+        say: writes a report.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        rank: int,
+        stall_warning_s: float,
+        gather_bytes: Callable[[bytes], list[bytes]],
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        self._network, self._rank, self._stall_s = network, rank, stall_warning_s
+        self._say = say or _to_standard_error
+        self._look_s = min(_LOOK_S, stall_warning_s / _LOOKS) if stall_warning_s else _LOOK_S
+        self._trace = machine.Trace(max(3 * self._look_s, stall_warning_s / 2))
+        self._places, self._key = _meet(machine.here(self._trace), gather_bytes)
+        listener = _listen(self._places)
+        port = listener.getsockname()[1] if listener else 0
+        self._ports = [int(text) for text in gather_bytes(str(port).encode())]
+        self._due: dict[str, tuple[int, int]] = {}  # by link: operation, times it was looked into
+        self._reported: dict[str, int] = {}  # by link: operation
+        self._given_up: set[str] = set()
+        self._stop: asyncio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._run(listener)), name="mpimlsys-sentinel", daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread; ranks that ask from now on are refused."""
+        if self._loop is not None and self._stop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(_END_S)
+        self._trace.close()
+
+    async def _run(self, listener: socket.socket | None) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        server = None
+        if listener is not None:
+            server = await channel.serve(listener, self._key, self._answer)
+        while not self._stop.is_set():
+            self._trace.wind()
+            for link in list(self._network.links):
+                if len(link.ranks) > 1:
+                    await self._look_at(link)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), self._look_s)
+        if server is not None:
+            server.close()
+
+    async def _look_at(self, link: Link) -> None:
+        standing = _standing(link)
+        if standing.failure and link.key not in self._given_up:
+            self._given_up.add(link.key)
+            why = f"rank {self._rank} gave up: {standing.failure}"
+            await self._ask_all(link.ranks, Question(link.key, gave_up=why[:2000]))
+        if not standing.running or not self._stall_s:
+            return
+        number, times = self._due.get(link.key, (0, 0))
+        times = times if number == standing.number else 0
+        if standing.started_s < self._stall_s * 2**times:
+            return
+        self._due[link.key] = (standing.number, times + 1)
+        await self._look_into(link, standing)
+
+    async def _look_into(self, link: Link, standing: Standing) -> None:
+        """Report an operation that waits too long, unless another rank does."""
+        mine = {known.key: _standing(known).number for known in list(self._network.links)}
+        question = Question(link.key)
+        found: dict[int, Found] = {}
+        below = [rank for rank in link.ranks if rank < self._rank][:_FIRST_ASKED]
+        for ranks in (below, [rank for rank in link.ranks if rank not in below]):
+            found |= await self._ask_all(ranks, question)
+            answers = {rank: told.answer for rank, told in found.items() if told.answer is not None}
+            late_s = self._stall_s - 2 * self._look_s
+            if not speaks(self._rank, standing, answers, mine, late_s):
+                return
+        found = await self._with_looks(link, found)
+        now = _standing(link)
+        if now.number != standing.number or not now.running:
+            return
+        own = Answer(now, (), (), 0)
+        found[self._rank] = Found(self._places[self._rank], own)
+        self._reported[link.key] = standing.number
+        found = {rank: found[rank] for rank in sorted(found)}
+        self._say(report_of(Stall(self._rank, now, found, mine, time.time())))
+
+    async def _with_looks(self, link: Link, found: Mapping[int, Found]) -> dict[int, Found]:
+        """For the ranks that did not answer: what their machines know of them."""
+        complete = dict(found)
+        witnesses: dict[int, list[int]] = {}
+        able = [self._rank, *(rank for rank, told in found.items() if told.answer is not None)]
+        for rank, told in found.items():
+            if told.answer is None:
+                for witness in able:
+                    if self._places[witness].sees_process_of(told.place):
+                        witnesses.setdefault(witness, []).append(rank)
+                        break
+        for witness, ranks in witnesses.items():
+            if witness == self._rank:
+                seen = _seen(self._places[rank] for rank in ranks)
+            else:
+                question = Question(link.key, look_at=tuple(ranks))
+                answer = (await self._ask_all([witness], question))[witness].answer
+                seen = answer.seen if answer is not None else ()
+            for rank, (look, *stack) in zip(ranks, map(str.splitlines, seen), strict=False):
+                complete[rank] = dataclasses.replace(found[rank], look=look, stack=tuple(stack))
+        return complete
+
+    async def _ask_all(self, ranks: Sequence[int], question: Question) -> dict[int, Found]:
+        """Ask other ranks, all at once."""
+        room = asyncio.Semaphore(_AT_ONCE)
+        data = encode(question)
+
+        async def ask(rank: int) -> Found:
+            place, port = self._places[rank], self._ports[rank]
+            ways = self._places[self._rank].ways_to(place) if port else ()
+            try:
+                async with room:
+                    answer = decode(Answer, await channel.ask(ways, port, self._key, data))
+            except channel.Unreachable as error:
+                return Found(place, refused=error.refused)
+            except CorruptData:
+                return Found(place)
+            return Found(place, answer, stack=answer.stack)
+
+        others = [rank for rank in ranks if rank != self._rank]
+        return dict(zip(others, await asyncio.gather(*map(ask, others)), strict=True))
+
+    def _answer(self, data: bytes) -> bytes:
+        question = decode(Question, data)
+        links = list(self._network.links)
+        asked = next((link for link in links if link.key == question.link), None)
+        standing = _standing(asked) if asked is not None else NOTHING_YET
+        if question.gave_up and asked is not None:
+            self._given_up.add(asked.key)
+            asked.transport.abandon(question.gave_up)
+        elsewhere = [
+            Elsewhere(link.key, words_of(link.ranks)[:200], running)
+            for link in links
+            if link is not asked and (running := _standing(link)).running
+        ]
+        places = [self._places[rank] for rank in question.look_at if rank < len(self._places)]
+        return encode(
+            Answer(
+                standing,
+                tuple(elsewhere),
+                machine.stack_of_main_thread(),
+                self._reported.get(question.link, 0),
+                _seen(place for place in places if self._places[self._rank].sees_process_of(place)),
+            )
+        )
+
+
+def _standing(link: Link) -> Standing:
+    told: dict[str, Any] = link.transport.standing()
+    standing: Standing = checked(Standing, told)
+    return standing
+
+
+def _seen(places: Iterable[machine.Place]) -> tuple[str, ...]:
+    """What this machine knows of each: a line for the state, then its stack."""
+    return tuple("\n".join([look, *stack]) for look, stack in map(machine.look_at, places))
+
+
+def _meet(
+    place: machine.Place, gather_bytes: Callable[[bytes], list[bytes]]
+) -> tuple[list[machine.Place], bytes]:
+    """Every rank's place, and a key that only the ranks of this job know. Collective."""
+    told = gather_bytes(
+        json.dumps({"place": dataclasses.asdict(place), "salt": secrets.token_hex(16)}).encode()
+    )
+    places = [checked(machine.Place, json.loads(text)["place"]) for text in told]
+    return places, hashlib.sha256(b"\n".join(told)).digest()
+
+
+def _listen(places: Sequence[machine.Place]) -> socket.socket | None:
+    """None where no port can be had: this rank then asks, but does not answer."""
+    networks = {(place.machine, place.network) for place in places}
+    try:
+        return channel.listen(beyond_this_machine=len(networks) > 1)
+    except OSError:
+        return None
+
+
+def _to_standard_error(report: str) -> None:
+    sys.stderr.write(f"{report}\n")
+    sys.stderr.flush()
