@@ -14,6 +14,7 @@ import atexit
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -219,6 +220,11 @@ class Context:
         sys.stdout.flush()
         sys.stderr.flush()
         self.world.Abort(status)
+
+    def log_stalls(self, path: Path) -> None:
+        """Append reports of operations that wait too long to a file, beside standard error."""
+        if self._sentinel is not None:
+            self._sentinel.log_to(path)
 
     def close(self) -> None:
         """Stop the background threads; called at exit."""

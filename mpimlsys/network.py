@@ -34,11 +34,13 @@ class Link:
     Attributes:
         key: the same on all its ranks, and no other link's.
         ranks: in the world, in their order.
+        background: whether its operations run on a thread of their own.
     """
 
     transport: Any
     ranks: tuple[int, ...]
     key: str
+    background: bool
 
 
 class Network:
@@ -69,8 +71,8 @@ class Network:
         self._communicators.append(comm)
         return comm
 
-    def transport(self, comm: MPI.Comm) -> Any:
-        """A transport of the extension over ``comm``, which must be owned."""
+    def transport(self, comm: MPI.Comm, *, background: bool = False) -> Any:
+        """A transport of the extension over ``comm``, which must be owned; for a thread or not."""
         from mpi4py import MPI
 
         transport = self.native.MpiTransport(MPI._addressof(comm), MPI._sizeof(comm))
@@ -78,7 +80,7 @@ class Network:
         # its members make their links in the same order
         count = sum(link.ranks == ranks for link in self.links)
         digest = hashlib.sha256(repr(ranks).encode()).hexdigest()[:16]
-        self.links.append(Link(transport, ranks, f"{digest}-{count}"))
+        self.links.append(Link(transport, ranks, f"{digest}-{count}", background))
         return transport
 
     def engine(self, transport: Any) -> Any:

@@ -25,14 +25,15 @@ _MOST_TRACE_BYTES = 32 * 1024
 _SIOCGIFCONF = 0x8912  # ioctl: the IPv4 addresses of all interfaces that are up
 _MOST_INTERFACES = 64
 _FRAME = re.compile(r'  File "(?P<file>.*)", line (?P<line>\d+) in (?P<function>.*)')
+GONE = "its process is gone"
 _STATES = {
     "T": "its process is stopped (SIGSTOP, Ctrl-Z); 'kill -CONT {pid}' on {host} lets it go on",
     "t": "its process is stopped by a debugger",
     "D": "its process waits for a disk or a file system{where}",
     "R": "its process computes, but does not let Python's other threads run",
     "S": "its process sleeps{where}, but does not let Python's other threads run",
-    "Z": "its process has ended",
-    "X": "its process has ended",
+    "Z": GONE,
+    "X": GONE,
 }
 
 
@@ -116,7 +117,7 @@ def look_at(place: Place) -> tuple[str, tuple[str, ...]]:
     folder = Path("/proc") / str(place.pid)
     status = _read(str(folder / "stat"))
     if not status:
-        return "its process is gone", ()
+        return GONE, ()
     state = status.rpartition(")")[2].split()[0]
     channel = _read(str(folder / "wchan"))
     where = f" (in {channel} of the kernel)" if channel not in ("", "0") else ""

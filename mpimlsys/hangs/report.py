@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from mpimlsys.hangs.machine import GONE
 from mpimlsys.hangs.messages import Standing
 from mpimlsys.hangs.verdict import Found, State, state_of, waits_for_me, words_of
 
 _MOST_GROUPS = 8
+_ENDED = "its program has come to its end"
 _REMEDIES = {
     State.DIFFERS: "All ranks must call the same operation with arrays of one shape and dtype.",
     State.CROSSED: "All ranks must call their operations in the same order.",
@@ -28,6 +30,7 @@ class Stall:
     Attributes:
         rank: that reports.
         standing: of the operation there.
+        background: whether a thread of its own runs it.
         found: what was found out about its ranks, by rank.
         mine: numbers of the reporting rank's last operations, by link.
         now: seconds since 1970.
@@ -35,6 +38,7 @@ class Stall:
 
     rank: int
     standing: Standing
+    background: bool
     found: Mapping[int, Found]
     mine: Mapping[str, int]
     now: float
@@ -48,9 +52,10 @@ def report_of(stall: Stall) -> str:
     waiting = [rank for rank, state in states.items() if state is State.WAITS]
     waited_s = max(_waited_s(stall, rank) for rank in waiting)
     lines = [
-        f"mpimlsys: no progress for {waited_s:.0f} s in {name_of(stall.standing)}, among "
-        f"{words_of(stall.found)} (since {_clock(stall.now - waited_s)})",
-        f"  {words_of(waiting)} {_verb(waiting, 'waits', 'wait')} in it{_where(stall, waiting)}",
+        f"mpimlsys: no progress for {waited_s:.0f} s in {name_of(stall.standing)}, "
+        f"{among(stall.found, background=stall.background)} "
+        f"(since {_clock(stall.now - waited_s)})",
+        f"  {words_of(waiting)}: waiting{_where(stall, waiting)}",
     ]
     groups: dict[tuple[State, str, tuple[str, ...]], list[int]] = {}
     for rank, found in stall.found.items():
@@ -59,7 +64,7 @@ def report_of(stall: Stall) -> str:
             groups.setdefault((states[rank], told, _stack(found)), []).append(rank)
     ordered = sorted(groups.items(), key=lambda item: (item[0][0].value, item[1]))
     for (_, told, stack), ranks in ordered[:_MOST_GROUPS]:
-        lines.append(f"  {_names(stall, ranks)} {told}{':' if stack else ''}")
+        lines.append(f"  {_names(stall, ranks)}: {told}")
         lines += [f"      {call}" for call in stack]
     if rest := [rank for _, ranks in ordered[_MOST_GROUPS:] for rank in ranks]:
         lines.append(f"  {words_of(rest)}: not here either")
@@ -84,43 +89,47 @@ def name_of(standing: Standing) -> str:
     return name
 
 
+def among(ranks: Iterable[int], *, background: bool) -> str:
+    """The ranks of an operation, and where it runs.
+
+    Example:
+        >>> among([0, 1], background=True)
+        'in the background among ranks 0-1'
+    """
+    return f"{'in the background ' if background else ''}among {words_of(ranks)}"
+
+
 def _told(stall: Stall, state: State, found: Found) -> str:
     """What a rank does that does not wait in the operation."""
     answer = found.answer
     if answer is None:
-        if state is State.STOPPED:
-            return f"does not answer: {found.look}"
-        if found.look:
-            return f"does not answer: {found.look}{'; it was at' if found.stack else ''}"
         if state is State.CLOSED:
-            return "has come to the end of its program, or its process is gone"
-        return "does not answer: its machine is down or cannot be reached"
+            return f"no answer; {found.look if found.look == GONE else _ENDED}"
+        if found.look:
+            return f"no answer; {found.look}{', at' if found.stack else ''}"
+        return "no answer; the machine is down or cannot be reached"
     there = answer.standing
-    where = ", and it is at" if answer.stack else ""
+    at = ", at" if answer.stack else ""
+    now_at = ", and is now at" if answer.stack else ""
     if state is State.GAVE_UP:
-        return f"gave up: {there.failure}"
+        return f"gave up; {there.failure}"
     if state is State.DIFFERS:
-        return f"called another operation: {name_of(there)}{_at(answer.stack)}"
+        return f"in another operation, {name_of(there)}{at}"
     if state is State.AHEAD:
-        return f"is done with it{where}"
+        return f"done with it{now_at}"
     if state is State.BEHIND:
-        return f"has not arrived: it is still in {name_of(there)}{_at(answer.stack)}"
-    before = "it has called nothing here before"
-    if there.number:
-        before = f"its last one, {name_of(there)}, ended {there.ended_s:.0f} s ago"
+        return f"not arrived; still in {name_of(there)}{at}"
     if state in (State.CROSSED, State.ELSEWHERE):
         crossed = [item for item in answer.elsewhere if waits_for_me(item, stall.mine)]
         item = (crossed or list(answer.elsewhere))[0]
         whom = f", which waits for rank {stall.rank}" if crossed else ""
         return (
-            f"has not arrived: it is in {name_of(item.standing)} among {item.among} for "
-            f"{item.standing.started_s:.0f} s{whom}{_at(answer.stack)}"
+            f"not arrived; for {item.standing.started_s:.0f} s in {name_of(item.standing)}, "
+            f"{item.among}{whom}{at}"
         )
-    return f"has not arrived: {before}{where}"
-
-
-def _at(stack: Sequence[str]) -> str:
-    return ", at" if stack else ""
+    if there.number:
+        return f"not arrived; ended {name_of(there)} {there.ended_s:.0f} s ago{now_at}"
+    return f"not arrived; has called nothing here before{now_at}"
 
 
 def _stack(found: Found) -> tuple[str, ...]:
@@ -140,12 +149,12 @@ def _where(stall: Stall, waiting: Sequence[int]) -> str:
     told = []
     for rank in waiting[:_MOST_GROUPS]:
         answer = stall.found[rank].answer
-        if answer is None or answer.standing.peer < 0:
+        if answer is None or not 0 <= answer.standing.peer < len(members):
             continue
         there = answer.standing
         step = f" at step {there.step} of {there.steps}" if there.steps else ""
         told.append(f"rank {rank} for rank {members[there.peer]}{step}")
-    return f": {', '.join(told)}" if told else ""
+    return f", {', '.join(told)}" if told else ""
 
 
 def _names(stall: Stall, ranks: Sequence[int]) -> str:
@@ -176,7 +185,3 @@ def _end(stall: Stall) -> str:
 
 def _clock(now: float) -> str:
     return time.strftime("%H:%M:%S", time.localtime(now))
-
-
-def _verb(ranks: Sequence[int], one: str, several: str) -> str:
-    return one if len(ranks) == 1 else several

@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mpimlsys.errors import CorruptData
@@ -32,8 +33,8 @@ from mpimlsys.hangs.messages import (
     decode,
     encode,
 )
-from mpimlsys.hangs.report import Stall, report_of
-from mpimlsys.hangs.verdict import Found, speaks, words_of
+from mpimlsys.hangs.report import Stall, among, report_of
+from mpimlsys.hangs.verdict import Found, neighbours, speaks
 from mpimlsys.network import Link, Network
 
 _LOOK_S = 1.0  # between two looks, and shorter where stalls are told sooner
@@ -41,6 +42,7 @@ _LOOKS = 10  # at least, before a stall is told
 _FIRST_ASKED = 8  # one of the lowest ranks mostly reports; then the others need not ask all
 _AT_ONCE = 200  # connections
 _END_S = 3.0
+_MOST_REASON, _MOST_WORDS = 2000, 200  # characters
 
 
 class Sentinel:
@@ -51,7 +53,6 @@ class Sentinel:
         rank: of this process in the world.
         stall_warning_s: how long an operation may last before it is reported; 0: for ever.
         gather_bytes: gives every rank's bytes, in the order of ranks.
-        say: writes a report.
     """
 
     def __init__(
@@ -60,10 +61,8 @@ class Sentinel:
         rank: int,
         stall_warning_s: float,
         gather_bytes: Callable[[bytes], list[bytes]],
-        say: Callable[[str], None] | None = None,
     ) -> None:
         self._network, self._rank, self._stall_s = network, rank, stall_warning_s
-        self._say = say or _to_standard_error
         self._look_s = min(_LOOK_S, stall_warning_s / _LOOKS) if stall_warning_s else _LOOK_S
         self._trace = machine.Trace(max(3 * self._look_s, stall_warning_s / 2))
         self._places, self._key = _meet(machine.here(self._trace), gather_bytes)
@@ -72,13 +71,19 @@ class Sentinel:
         self._ports = [int(text) for text in gather_bytes(str(port).encode())]
         self._due: dict[str, tuple[int, int]] = {}  # by link: operation, times it was looked into
         self._reported: dict[str, int] = {}  # by link: operation
-        self._given_up: set[str] = set()
+        self._given_up: set[str] = set()  # links
+        self._tellings: set[asyncio.Task[Any]] = set()
+        self._log: Path | None = None
         self._stop: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(
             target=lambda: asyncio.run(self._run(listener)), name="mpimlsys-sentinel", daemon=True
         )
         self._thread.start()
+
+    def log_to(self, path: Path) -> None:
+        """Append the reports of this rank to a file too, which several ranks may share."""
+        self._log = path
 
     def close(self) -> None:
         """End the thread; ranks that ask from now on are refused."""
@@ -105,10 +110,8 @@ class Sentinel:
 
     async def _look_at(self, link: Link) -> None:
         standing = _standing(link)
-        if standing.failure and link.key not in self._given_up:
-            self._given_up.add(link.key)
-            why = f"rank {self._rank} gave up: {standing.failure}"
-            await self._ask_all(link.ranks, Question(link.key, gave_up=why[:2000]))
+        if standing.failure:
+            self._give_up(link, f"rank {self._rank} gave up: {standing.failure}")
         if not standing.running or not self._stall_s:
             return
         number, times = self._due.get(link.key, (0, 0))
@@ -117,6 +120,19 @@ class Sentinel:
             return
         self._due[link.key] = (standing.number, times + 1)
         await self._look_into(link, standing)
+
+    def _give_up(self, link: Link, why: str) -> None:
+        """Let this rank's operations on the link fail, and those of all others."""
+        if link.key in self._given_up:
+            return
+        self._given_up.add(link.key)
+        link.transport.abandon(why)
+        question = Question(link.key, gave_up=why[:_MOST_REASON])
+        telling = asyncio.get_running_loop().create_task(
+            self._ask_all(neighbours(link.ranks, self._rank), question)
+        )
+        self._tellings.add(telling)
+        telling.add_done_callback(self._tellings.discard)
 
     async def _look_into(self, link: Link, standing: Standing) -> None:
         """Report an operation that waits too long, unless another rank does."""
@@ -138,7 +154,16 @@ class Sentinel:
         found[self._rank] = Found(self._places[self._rank], own)
         self._reported[link.key] = standing.number
         found = {rank: found[rank] for rank in sorted(found)}
-        self._say(report_of(Stall(self._rank, now, found, mine, time.time())))
+        stall = Stall(self._rank, now, link.background, found, mine, time.time())
+        self._tell(report_of(stall))
+
+    def _tell(self, report: str) -> None:
+        sys.stderr.write(f"{report}\n")
+        sys.stderr.flush()
+        if self._log is not None:
+            entry = f"{time.strftime('%Y-%m-%d %H:%M:%S')}\n{report}\n\n"
+            # a file system that hangs must not keep this rank from answering
+            threading.Thread(target=_append, args=(self._log, entry), daemon=True).start()
 
     async def _with_looks(self, link: Link, found: Mapping[int, Found]) -> dict[int, Found]:
         """For the ranks that did not answer: what their machines know of them."""
@@ -188,10 +213,9 @@ class Sentinel:
         asked = next((link for link in links if link.key == question.link), None)
         standing = _standing(asked) if asked is not None else NOTHING_YET
         if question.gave_up and asked is not None:
-            self._given_up.add(asked.key)
-            asked.transport.abandon(question.gave_up)
+            self._give_up(asked, question.gave_up)
         elsewhere = [
-            Elsewhere(link.key, words_of(link.ranks)[:200], running)
+            Elsewhere(link.key, _among(link)[:_MOST_WORDS], running)
             for link in links
             if link is not asked and (running := _standing(link)).running
         ]
@@ -205,6 +229,10 @@ class Sentinel:
                 _seen(place for place in places if self._places[self._rank].sees_process_of(place)),
             )
         )
+
+
+def _among(link: Link) -> str:
+    return among(link.ranks, background=link.background)
 
 
 def _standing(link: Link) -> Standing:
@@ -238,6 +266,7 @@ def _listen(places: Sequence[machine.Place]) -> socket.socket | None:
         return None
 
 
-def _to_standard_error(report: str) -> None:
-    sys.stderr.write(f"{report}\n")
-    sys.stderr.flush()
+def _append(path: Path, text: str) -> None:
+    """Where the file system refuses, standard error has it alone."""
+    with contextlib.suppress(OSError), path.open("a") as file:
+        file.write(text)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mpimlsys.hangs.machine import Place
+from mpimlsys.hangs.machine import GONE, Place
 from mpimlsys.hangs.messages import Answer, Elsewhere, Standing
 
 
@@ -35,7 +35,7 @@ class State(enum.Enum):
     WAITS = enum.auto()
     DIFFERS = enum.auto()
     CROSSED = enum.auto()
-    STOPPED = enum.auto()
+    SEEN = enum.auto()
     CLOSED = enum.auto()
     SILENT = enum.auto()
     GAVE_UP = enum.auto()
@@ -55,9 +55,9 @@ def state_of(stuck: Standing, found: Found, mine: Mapping[str, int]) -> State:
     """
     answer = found.answer
     if answer is None:
-        if "stopped" in found.look:
-            return State.STOPPED
-        return State.CLOSED if found.refused else State.SILENT
+        if found.refused or found.look == GONE:
+            return State.CLOSED
+        return State.SEEN if found.look else State.SILENT
     there = answer.standing
     if there.failure:
         return State.GAVE_UP
@@ -117,6 +117,18 @@ def speaks(
         if crossed and other < rank and there.number < stuck.number:
             return False
     return True
+
+
+def neighbours(ranks: Sequence[int], rank: int) -> tuple[int, ...]:
+    """Whom a rank tells what all shall know: those 1, 2, 4, ... places away, on both sides.
+
+    When each rank tells it on, all get to know it, even if some are dead, without anyone being
+    asked by all.
+    """
+    place, size = ranks.index(rank), len(ranks)
+    distances = [1 << k for k in range((size - 1).bit_length())]
+    places = {(place + way * distance) % size for distance in distances for way in (1, -1)}
+    return tuple(ranks[other] for other in sorted(places - {place}))
 
 
 def words_of(ranks: Iterable[int]) -> str:
