@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import typing
 from dataclasses import dataclass
@@ -105,6 +106,11 @@ def decode(kind: type[T], data: bytes) -> T:
     return checked(kind, value)
 
 
+@functools.cache
+def _hints(kind: type[Any]) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
 def checked(kind: Any, value: Any) -> Any:
     """``value`` of JSON as a dataclass, a tuple or a plain value of this type.
 
@@ -112,7 +118,7 @@ def checked(kind: Any, value: Any) -> Any:
         CorruptData: it is none.
     """
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
+        hints = _hints(kind)
         if isinstance(value, dict) and value.keys() == hints.keys():
             return kind(**{name: checked(hints[name], item) for name, item in value.items()})
     elif typing.get_origin(kind) is tuple:

@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,17 +70,18 @@ class Sentinel:
         listener = _listen(self._places)
         port = listener.getsockname()[1] if listener else 0
         self._ports = [int(text) for text in gather_bytes(str(port).encode())]
-        self._due: dict[str, tuple[int, int]] = {}  # by link: operation, times it was looked into
+        self._due: dict[str, tuple[int, float]] = {}  # by link: operation, seconds after its start
         self._reported: dict[str, int] = {}  # by link: operation
         self._given_up: set[str] = set()  # links
         self._tellings: set[asyncio.Task[Any]] = set()
         self._log: Path | None = None
-        self._stop: asyncio.Event | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: Callable[[], object] = _nothing
+        self._begun = threading.Event()
         self._thread = threading.Thread(
             target=lambda: asyncio.run(self._run(listener)), name="mpimlsys-sentinel", daemon=True
         )
         self._thread.start()
+        self._begun.wait(_END_S)
 
     def log_to(self, path: Path) -> None:
         """Append the reports of this rank to a file too, which several ranks may share."""
@@ -87,24 +89,25 @@ class Sentinel:
 
     def close(self) -> None:
         """End the thread; ranks that ask from now on are refused."""
-        if self._loop is not None and self._stop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended
-                self._loop.call_soon_threadsafe(self._stop.set)
+        with contextlib.suppress(RuntimeError):  # the thread has ended
+            self._stop()
         self._thread.join(_END_S)
         self._trace.close()
 
     async def _run(self, listener: socket.socket | None) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        stop = asyncio.Event()
+        self._stop = partial(asyncio.get_running_loop().call_soon_threadsafe, stop.set)
+        self._begun.set()
         server = None
         if listener is not None:
             server = await channel.serve(listener, self._key, self._answer)
-        while not self._stop.is_set():
+        while not stop.is_set():
             self._trace.wind()
             for link in list(self._network.links):
                 if len(link.ranks) > 1:
                     await self._look_at(link)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), self._look_s)
+                await asyncio.wait_for(stop.wait(), self._look_s)
         if server is not None:
             server.close()
 
@@ -114,12 +117,11 @@ class Sentinel:
             self._give_up(link, f"rank {self._rank} gave up: {standing.failure}")
         if not standing.running or not self._stall_s:
             return
-        number, times = self._due.get(link.key, (0, 0))
-        times = times if number == standing.number else 0
-        if standing.started_s < self._stall_s * 2**times:
+        number, due_s = self._due.get(link.key, (0, 0.0))
+        if standing.started_s < (due_s if number == standing.number else self._stall_s):
             return
-        self._due[link.key] = (standing.number, times + 1)
         await self._look_into(link, standing)
+        self._due[link.key] = (standing.number, 2 * _standing(link).started_s)
 
     def _give_up(self, link: Link, why: str) -> None:
         """Let this rank's operations on the link fail, and those of all others."""
@@ -231,14 +233,17 @@ class Sentinel:
         )
 
 
+def _nothing() -> None:
+    """What ends a thread that did not begin."""
+
+
 def _among(link: Link) -> str:
     return among(link.ranks, background=link.background)
 
 
 def _standing(link: Link) -> Standing:
     told: dict[str, Any] = link.transport.standing()
-    standing: Standing = checked(Standing, told)
-    return standing
+    return Standing(**told | {"shape": tuple(told["shape"])})
 
 
 def _seen(places: Iterable[machine.Place]) -> tuple[str, ...]:
