@@ -88,7 +88,8 @@ def stack_of_main_thread() -> tuple[str, ...]:
     calls: list[str] = []
     while frame is not None and len(calls) < _MOST_FRAMES:
         code = frame.f_code
-        calls.append(f"{code.co_filename}:{frame.f_lineno} in {code.co_qualname}")
+        if not code.co_filename.startswith("<frozen"):  # how Python started the program
+            calls.append(f"{code.co_filename}:{frame.f_lineno} in {code.co_qualname}")
         frame = frame.f_back
     return tuple(calls)
 

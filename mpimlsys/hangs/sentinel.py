@@ -35,12 +35,12 @@ from mpimlsys.hangs.messages import (
     encode,
 )
 from mpimlsys.hangs.report import Stall, among, report_of
-from mpimlsys.hangs.verdict import Found, neighbours, speaks
+from mpimlsys.hangs.verdict import Found, batches, neighbours, speaks
 from mpimlsys.network import Link, Network
 
 _LOOK_S = 1.0  # between two looks, and shorter where stalls are told sooner
+_AFTER_S = 0.05  # from a deadline to the next look
 _LOOKS = 10  # at least, before a stall is told
-_FIRST_ASKED = 8  # one of the lowest ranks mostly reports; then the others need not ask all
 _AT_ONCE = 200  # connections
 _END_S = 3.0
 _MOST_REASON, _MOST_WORDS = 2000, 200  # characters
@@ -103,25 +103,28 @@ class Sentinel:
             server = await channel.serve(listener, self._key, self._answer)
         while not stop.is_set():
             self._trace.wind()
+            next_s = self._look_s
             for link in list(self._network.links):
                 if len(link.ranks) > 1:
-                    await self._look_at(link)
+                    standing = await self._look_at(link)
+                    if standing.running:  # others hear of a failure soon after it
+                        next_s = min(next_s, standing.left_s + _AFTER_S)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), self._look_s)
+                await asyncio.wait_for(stop.wait(), next_s)
         if server is not None:
             server.close()
 
-    async def _look_at(self, link: Link) -> None:
+    async def _look_at(self, link: Link) -> Standing:
         standing = _standing(link)
         if standing.failure:
             self._give_up(link, f"rank {self._rank} gave up: {standing.failure}")
         if not standing.running or not self._stall_s:
-            return
+            return standing
         number, due_s = self._due.get(link.key, (0, 0.0))
-        if standing.started_s < (due_s if number == standing.number else self._stall_s):
-            return
-        await self._look_into(link, standing)
-        self._due[link.key] = (standing.number, 2 * _standing(link).started_s)
+        if standing.started_s >= (due_s if number == standing.number else self._stall_s):
+            await self._look_into(link, standing)
+            self._due[link.key] = (standing.number, 2 * _standing(link).started_s)
+        return standing
 
     def _give_up(self, link: Link, why: str) -> None:
         """Let this rank's operations on the link fail, and those of all others."""
@@ -141,8 +144,7 @@ class Sentinel:
         mine = {known.key: _standing(known).number for known in list(self._network.links)}
         question = Question(link.key)
         found: dict[int, Found] = {}
-        below = [rank for rank in link.ranks if rank < self._rank][:_FIRST_ASKED]
-        for ranks in (below, [rank for rank in link.ranks if rank not in below]):
+        for ranks in batches(link.ranks, self._rank):
             found |= await self._ask_all(ranks, question)
             answers = {rank: told.answer for rank, told in found.items() if told.answer is not None}
             late_s = self._stall_s - 2 * self._look_s
@@ -160,8 +162,9 @@ class Sentinel:
         self._tell(report_of(stall))
 
     def _tell(self, report: str) -> None:
-        sys.stderr.write(f"{report}\n")
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # nobody may read it any more
+            sys.stderr.write(f"{report}\n")
+            sys.stderr.flush()
         if self._log is not None:
             entry = f"{time.strftime('%Y-%m-%d %H:%M:%S')}\n{report}\n\n"
             # a file system that hangs must not keep this rank from answering

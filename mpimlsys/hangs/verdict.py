@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mpimlsys.hangs.machine import GONE, Place
 from mpimlsys.hangs.messages import Answer, Elsewhere, Standing
+
+_FIRST_ASKED = 8
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,20 @@ def speaks(
         if crossed and other < rank and there.number < stuck.number:
             return False
     return True
+
+
+def batches(ranks: Sequence[int], rank: int) -> Iterator[tuple[int, ...]]:
+    """Whom a rank asks, one batch after the other, until it knows whether it speaks.
+
+    Mostly one of the lowest speaks, so that the others need not ask all.
+    """
+    start, length = 0, _FIRST_ASKED
+    place = ranks.index(rank)
+    while start < place:
+        end = min(place, start + length)
+        yield tuple(ranks[start:end])
+        start, length = end, 2 * length
+    yield tuple(ranks[place + 1 :])
 
 
 def neighbours(ranks: Sequence[int], rank: int) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ import pytest
 
 from mpimlsys.hangs.machine import Place
 from mpimlsys.hangs.messages import NOTHING_YET, Answer, Elsewhere
-from mpimlsys.hangs.verdict import Found, State, neighbours, speaks, state_of, words_of
+from mpimlsys.hangs.verdict import Found, State, batches, neighbours, speaks, state_of, words_of
 
 PLACE = Place("n1", "boot", "net", "pid", 4711, 5, ())
 STUCK = dataclasses.replace(
@@ -115,6 +115,16 @@ def test_one_of_all_that_wait_speaks(size):
         )
     ]
     assert speakers == [1]
+
+
+@pytest.mark.parametrize(
+    ("rank", "below"),
+    [(0, []), (1, [1]), (8, [8]), (9, [8, 1]), (25, [8, 16, 1]), (99, [8, 16, 32, 43])],
+)
+def test_all_others_are_asked_the_lowest_first(rank, below):
+    asked = list(batches(range(100), rank))
+    assert [other for batch in asked for other in batch] == [r for r in range(100) if r != rank]
+    assert [len(batch) for batch in asked] == [*below, 99 - rank]
 
 
 @pytest.mark.parametrize("size", [2, 3, 4, 7, 64, 100])

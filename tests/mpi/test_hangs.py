@@ -44,10 +44,10 @@ print("went on", flush=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("went on") == 3
     (report,) = reports_in(done)
-    assert "in all-reduce #2, float32 (4, 5), among ranks 0-2" in report
+    assert re.search(r"in all-reduce #\d+, float32 \(4, 5\), among ranks 0-2", report)
     assert "ranks 0, 2: waiting" in report
     assert re.search(
-        r"rank 1 \(.*, pid \d+\): not arrived; ended all-reduce #1, float64 \(3,\)", report
+        r"rank 1 \(.*, pid \d+\): not arrived; ended all-reduce #\d+, float64 \(3,\)", report
     )
     assert re.search(r"script\.py:\d+ in load_shard", report)
 
@@ -75,7 +75,7 @@ mls.allreduce(np.ones(4))
     assert done.returncode != 0
     (report, *_) = reports_in(done)
     assert re.search(r"rank 1 .* is stopped .*'kill -CONT \d+'", report)
-    assert "Timeout: all-reduce #2" in done.stderr
+    assert re.search(r"Timeout: all-reduce #\d+ on rank [02] after 4 s", done.stderr)
 
 
 def test_a_rank_that_holds_the_lock_is_reported_with_its_stack(mpirun, script):
@@ -103,8 +103,10 @@ for work in works if ctx.rank else works[::-1]:
     assert done.returncode != 0
     (report,) = reports_in(done)
     assert "no progress for 1 s in all-reduce #1, float64 (5,), in the background" in report
-    assert "for 1 s in all-reduce #2, float64 (3,), among ranks 0-1" in report
-    assert "which waits for rank 0" in report
+    assert re.search(
+        r"for 1 s in all-reduce #\d+, float64 \(3,\), among ranks 0-1, which waits for rank 0",
+        report,
+    )
     assert "must call their operations in the same order" in report
 
 
@@ -125,10 +127,10 @@ time.sleep(2)  # others may still have to hear of it
     assert reports_in(done) == []
     told = sorted(done.stdout.splitlines())
     assert len(told) == 3, done.stdout + done.stderr
-    first = "all-reduce #2 on rank 0 after 2 s: receive from rank 2: no answer"
-    assert told[0] == f"rank 0: {first}"
-    assert f"rank 0 gave up: {first}" in told[1]
-    assert f"rank 0 gave up: {first}" in told[2]
+    first = r"all-reduce #\d+ on rank 0 after 2 s: receive from rank 2: no answer"
+    assert re.fullmatch(f"rank 0: {first}", told[0])
+    assert re.search(f"rank 0 gave up: {first}", told[1])
+    assert re.search(f"rank 0 gave up: {first}", told[2])
 
 
 def test_a_training_run_keeps_the_report(mpirun, tmp_path, write_job):
