@@ -12,12 +12,13 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import secrets
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ class Sentinel:
         self._due: dict[str, tuple[int, float]] = {}  # by link: operation, seconds after its start
         self._reported: dict[str, int] = {}  # by link: operation
         self._given_up: set[str] = set()  # links
-        self._tellings: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._log: Path | None = None
         self._stop: Callable[[], object] = _nothing
         self._begun = threading.Event()
@@ -106,7 +107,7 @@ class Sentinel:
             next_s = self._look_s
             for link in list(self._network.links):
                 if len(link.ranks) > 1:
-                    standing = await self._look_at(link)
+                    standing = self._look_at(link)
                     if standing.running:  # others hear of a failure soon after it
                         next_s = min(next_s, standing.left_s + _AFTER_S)
             with contextlib.suppress(TimeoutError):
@@ -114,7 +115,7 @@ class Sentinel:
         if server is not None:
             server.close()
 
-    async def _look_at(self, link: Link) -> Standing:
+    def _look_at(self, link: Link) -> Standing:
         standing = _standing(link)
         if standing.failure:
             self._give_up(link, f"rank {self._rank} gave up: {standing.failure}")
@@ -122,8 +123,8 @@ class Sentinel:
             return standing
         number, due_s = self._due.get(link.key, (0, 0.0))
         if standing.started_s >= (due_s if number == standing.number else self._stall_s):
-            await self._look_into(link, standing)
-            self._due[link.key] = (standing.number, 2 * _standing(link).started_s)
+            self._due[link.key] = (standing.number, math.inf)
+            self._beside(self._look_into(link, standing))
         return standing
 
     def _give_up(self, link: Link, why: str) -> None:
@@ -133,13 +134,22 @@ class Sentinel:
         self._given_up.add(link.key)
         link.transport.abandon(why)
         question = Question(link.key, gave_up=why[:_MOST_REASON])
-        telling = asyncio.get_running_loop().create_task(
-            self._ask_all(neighbours(link.ranks, self._rank), question)
-        )
-        self._tellings.add(telling)
-        telling.add_done_callback(self._tellings.discard)
+        self._beside(self._ask_all(neighbours(link.ranks, self._rank), question))
+
+    def _beside(self, work: Coroutine[Any, Any, object]) -> None:
+        """Begin what asks others, which may be slow to answer."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _look_into(self, link: Link, standing: Standing) -> None:
+        """Look into an operation that waits too long, and say when to do so again."""
+        begun = time.monotonic()
+        await self._report(link, standing)
+        lasts_s = standing.started_s + time.monotonic() - begun
+        self._due[link.key] = (standing.number, 2 * lasts_s)
+
+    async def _report(self, link: Link, standing: Standing) -> None:
         """Report an operation that waits too long, unless another rank does."""
         mine = {known.key: _standing(known).number for known in list(self._network.links)}
         question = Question(link.key)
