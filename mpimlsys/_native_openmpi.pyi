@@ -34,6 +34,17 @@ class Transport:
     def rank(self) -> int: ...
     @property
     def size(self) -> int: ...
+    def standing(self) -> dict[str, Any]:
+        """What it does or did last; may be called on any thread.
+
+        ``operation``, ``label``, ``dtype`` (empty: none of ours), ``axes`` (-1: no array),
+        ``shape`` (at most four lengths), ``number`` (0: nothing yet), ``running``, ``started_s``,
+        ``ended_s`` (seconds ago), ``left_s`` (to the deadline), ``step``, ``steps``, ``peer``
+        (-1: none) and ``failure`` (why it is broken).
+        """
+
+    def abandon(self, why: str) -> None:
+        """Make every wait of it end soon, with a ``Timeout`` that gives this reason."""
 
 def MpiTransport(comm_address: int, comm_handle_size: int) -> Transport:
     """Over the ``MPI_Comm`` stored at an address, which must outlive it and return errors."""

@@ -14,6 +14,7 @@ import atexit
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from mpimlsys.errors import (
     RankFailed,
     Timeout,
 )
+from mpimlsys.hangs import Sentinel
 from mpimlsys.jobfile import ClusterSection, CommSection
 from mpimlsys.network import Network
 from mpimlsys.process_sets import ProcessSet
@@ -101,6 +103,9 @@ class Context:
             [node for node, role in zip(nodes, self.roles, strict=True) if role == self.role],
             patient=self.cores_of_node < self.local_size,
         )
+        self._sentinel: Sentinel | None = None
+        if self.size > 1:
+            self._sentinel = Sentinel(network, self.rank, comm.stall_warning_s, self.gather_bytes)
         self.choice: choice.Choice | None = None
         if comm.algorithm == "auto" and self.role == "worker" and self.peers.size > 1:
             self.choice = choice.choose(
@@ -216,8 +221,15 @@ class Context:
         sys.stderr.flush()
         self.world.Abort(status)
 
+    def log_stalls(self, path: Path) -> None:
+        """Append reports of operations that wait too long to a file, beside standard error."""
+        if self._sentinel is not None:
+            self._sentinel.log_to(path)
+
     def close(self) -> None:
         """Stop the background threads; called at exit."""
+        if self._sentinel is not None:
+            self._sentinel.close()
         self.network.close()
 
     def _cores(self, nodes: Sequence[int]) -> int:

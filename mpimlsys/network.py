@@ -6,7 +6,9 @@ Refusals: communicators live as long as the process.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +27,22 @@ _OPERATIONS = (
 )
 
 
+@dataclass(frozen=True)
+class Link:
+    """A transport and the ranks that it joins.
+
+    Attributes:
+        key: the same on all its ranks, and no other link's.
+        ranks: in the world, in their order.
+        background: whether its operations run on a thread of their own.
+    """
+
+    transport: Any
+    ranks: tuple[int, ...]
+    key: str
+    background: bool
+
+
 class Network:
     """Made once, by the context.
 
@@ -32,6 +50,7 @@ class Network:
         native: the extension that fits the running MPI.
         timeout_s: longest wait of a collective.
         thread_multiple: whether MPI may be called from several threads at once.
+        links: of this process, in the order in which they were made; others may be added.
     """
 
     def __init__(self, native: Any, timeout_s: float) -> None:
@@ -40,6 +59,7 @@ class Network:
         self.native = native
         self.timeout_s = timeout_s
         self.thread_multiple = MPI.Query_thread() == MPI.THREAD_MULTIPLE
+        self.links: list[Link] = []
         self._communicators: list[MPI.Comm] = []
         self._engines: list[Any] = []
 
@@ -51,11 +71,17 @@ class Network:
         self._communicators.append(comm)
         return comm
 
-    def transport(self, comm: MPI.Comm) -> Any:
-        """A transport of the extension over ``comm``, which must be owned."""
+    def transport(self, comm: MPI.Comm, *, background: bool = False) -> Any:
+        """A transport of the extension over ``comm``, which must be owned; for a thread or not."""
         from mpi4py import MPI
 
-        return self.native.MpiTransport(MPI._addressof(comm), MPI._sizeof(comm))
+        transport = self.native.MpiTransport(MPI._addressof(comm), MPI._sizeof(comm))
+        ranks = tuple(comm.Get_group().Translate_ranks(None, MPI.COMM_WORLD.Get_group()))
+        # its members make their links in the same order
+        count = sum(link.ranks == ranks for link in self.links)
+        digest = hashlib.sha256(repr(ranks).encode()).hexdigest()[:16]
+        self.links.append(Link(transport, ranks, f"{digest}-{count}", background))
+        return transport
 
     def engine(self, transport: Any) -> Any:
         """A background thread over ``transport``, which it has for itself."""

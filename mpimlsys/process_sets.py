@@ -121,17 +121,17 @@ class ProcessSet:
         """A transport for a background thread; None where MPI allows no such threads."""
         if not self._network.thread_multiple:
             return None
-        return self._connected(self._network.own(self._comm.Dup()))
+        return self._connected(self._network.own(self._comm.Dup()), background=True)
 
     def _engine_over(self, transport: Any) -> Any:
         if transport is None:
             return InlineEngine(self._network.native, self._transport)
         return self._network.engine(transport)
 
-    def _connected(self, comm: MPI.Comm) -> Any:
+    def _connected(self, comm: MPI.Comm, *, background: bool = False) -> Any:
         """A transport that knows where its ranks are; those of one node share memory."""
         native = self._network.native
-        transport = self._network.transport(comm)
+        transport = self._network.transport(comm, background=background)
         native.place(transport, self.nodes)
         native.choose(transport, self._table)
         if self._mates.size > 1:

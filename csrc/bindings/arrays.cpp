@@ -42,6 +42,15 @@ std::optional<py::array> as_array(const py::object& object) {
   return py::array(py::module_::import("numpy").attr("asarray")(py::memoryview(object)));
 }
 
+Passed passed_as(const py::array& array, int dtype) {
+  Passed passed{.dtype = dtype, .axes = static_cast<int>(array.ndim())};
+  for (std::size_t axis = 0; axis < passed.shape.size(); ++axis) {
+    if (static_cast<py::ssize_t>(axis) == array.ndim()) break;
+    passed.shape[axis] = static_cast<std::uint64_t>(array.shape()[axis]);
+  }
+  return passed;
+}
+
 }  // namespace
 
 ArrayView view_of(const py::object& object, const std::optional<std::string>& dtype) {
@@ -52,6 +61,7 @@ ArrayView view_of(const py::object& object, const std::optional<std::string>& dt
   const std::optional<DType> known = known_dtype(type, dtype);
   view.dtype = known ? static_cast<int>(*known)
                      : -1 - ((type.kind() << 16) | static_cast<int>(type.itemsize() & 0xffff));
+  view.passed = passed_as(*array, view.dtype);
   if (!(array->flags() & py::array::c_style)) {
     view.fault = Fault::not_contiguous;
   } else if (!has_native_order(type)) {

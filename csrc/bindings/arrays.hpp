@@ -9,6 +9,7 @@
 #include <string>
 
 #include "comm/agree.hpp"
+#include "comm/standing.hpp"
 
 namespace mls {
 
@@ -17,6 +18,7 @@ struct ArrayView {
   std::span<std::byte> bytes;
   int dtype = 0;  // DType; negative for what can only be copied
   Fault fault = Fault::none;
+  Passed passed = {};
 };
 
 // A NumPy array, or any object with the buffer protocol. `dtype` overrides the array's own, for

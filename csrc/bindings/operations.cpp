@@ -14,13 +14,14 @@ namespace {
 
 using Watch = std::function<void()>;
 
-Options options_of(const std::string& label, double timeout_s, Fault fault,
+Options options_of(const std::string& label, double timeout_s, Fault fault, const Passed& passed,
                    std::size_t segment_bytes = 0, bool check = true) {
   return {.label = label,
           .timeout = duration_of(timeout_s),
           .segment_bytes = segment_bytes,
           .check = check,
-          .fault = fault};
+          .fault = fault,
+          .passed = passed};
 }
 
 Options watched(Options options, const Watch& watch) {
@@ -115,7 +116,7 @@ Prepared prepare_all_reduce(const py::object& array, const std::string& op, cons
   const ArrayView view = view_of(array, dtype);
   const AllReduce request =
       request_of(view.dtype, op, algorithm, order,
-                 options_of(label, timeout_s, view.fault, segment_bytes, check));
+                 options_of(label, timeout_s, view.fault, view.passed, segment_bytes, check));
   return {named("all-reduce", label),
           {view.owner},
           [bytes = view.bytes, request](Transport& transport, const Watch& watch) {
@@ -139,7 +140,7 @@ Prepared prepare_grouped_all_reduce(const std::vector<py::object>& arrays, const
     prepared.owners.push_back(view.owner);
   }
   const AllReduce request =
-      request_of(common, op, algorithm, order, options_of(label, timeout_s, fault));
+      request_of(common, op, algorithm, order, options_of(label, timeout_s, fault, {}));
   prepared.body = [spans, fusion_bytes, request](Transport& transport, const Watch& watch) {
     grouped_all_reduce(transport, spans, fusion_bytes, watched(request, watch));
   };
@@ -150,8 +151,8 @@ Prepared prepare_reduce_scatter(const py::object& array, const std::string& op, 
                                 const DTypeName& dtype, const std::string& order,
                                 const std::string& label, double timeout_s) {
   const ArrayView view = view_of(array, dtype);
-  const AllReduce request =
-      request_of(view.dtype, op, "auto", order, options_of(label, timeout_s, view.fault));
+  const AllReduce request = request_of(view.dtype, op, "auto", order,
+                                       options_of(label, timeout_s, view.fault, view.passed));
   return {named("reduce-scatter", label),
           {view.owner},
           [bytes = view.bytes, row, request](Transport& transport, const Watch& watch) {
@@ -164,7 +165,8 @@ Prepared prepare_broadcast(const py::object& array, int root, const DTypeName& d
                            const std::string& label, double timeout_s, std::size_t segment_bytes,
                            bool check) {
   const ArrayView view = view_of(array, dtype);
-  const Options options = options_of(label, timeout_s, view.fault, segment_bytes, check);
+  const Options options =
+      options_of(label, timeout_s, view.fault, view.passed, segment_bytes, check);
   return {named("broadcast", label),
           {view.owner},
           [bytes = view.bytes, root, type = view.dtype, options](Transport& transport,
@@ -179,7 +181,7 @@ Prepared prepare_all_gather(const py::object& mine, const py::object& whole,
   const ArrayView from = view_of(mine, std::nullopt);
   const ArrayView into = view_of(whole, std::nullopt);
   const Fault fault = read_fault(from) == Fault::none ? into.fault : from.fault;
-  const Options options = options_of(label, timeout_s, fault, segment_bytes, check);
+  const Options options = options_of(label, timeout_s, fault, from.passed, segment_bytes, check);
   return {named("all-gather", label),
           {into.owner, from.owner},
           [from = from.bytes, into = into.bytes, type = from.dtype, options](Transport& transport,
@@ -191,7 +193,7 @@ Prepared prepare_all_gather(const py::object& mine, const py::object& whole,
 Prepared prepare_gather_parts(const py::object& mine, std::size_t row_bytes, const DTypeName& dtype,
                               const std::string& label, double timeout_s) {
   const ArrayView view = view_of(mine, dtype);
-  const Options options = options_of(label, timeout_s, read_fault(view));
+  const Options options = options_of(label, timeout_s, read_fault(view), view.passed);
   const auto parts = std::make_shared<Parts>();
   return {named("all-gather", label),
           {view.owner},
@@ -210,7 +212,7 @@ Prepared prepare_all_to_all(const py::object& sent, const std::vector<std::size_
                             std::size_t row_bytes, const DTypeName& dtype, const std::string& label,
                             double timeout_s) {
   const ArrayView view = view_of(sent, dtype);
-  Options options = options_of(label, timeout_s, read_fault(view));
+  Options options = options_of(label, timeout_s, read_fault(view), view.passed);
   const auto parts = std::make_shared<Parts>();
   return {named("all-to-all", label),
           {view.owner},
@@ -230,7 +232,7 @@ Prepared prepare_all_to_all(const py::object& sent, const std::vector<std::size_
 }
 
 Prepared prepare_barrier(const std::string& label, double timeout_s) {
-  const Options options = options_of(label, timeout_s, Fault::none);
+  const Options options = options_of(label, timeout_s, Fault::none, {});
   return {named("barrier", label), {}, [options](Transport& transport, const Watch& watch) {
             barrier(transport, watched(options, watch));
           }};

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/dtype.hpp"
 #include "bindings/register.hpp"
 #include "comm/board.hpp"
 #include "comm/collectives.hpp"
@@ -89,6 +90,35 @@ std::shared_ptr<Window> py_window(Transport& transport, std::size_t bytes, doubl
   return Window::make(transport, bytes, patience(timeout_s));
 }
 
+py::dict standing_of(const Transport& transport) {
+  const Standing found = transport.standing();
+  const Clock::time_point now = Clock::now();
+  const auto seconds = [](Clock::duration time) {
+    return std::max(0.0, std::chrono::duration<double>(time).count());
+  };
+  const Passed& passed = found.passed;
+  py::list shape;
+  for (std::size_t axis = 0; axis < passed.shape.size(); ++axis) {
+    if (static_cast<int>(axis) < passed.axes) shape.append(passed.shape[axis]);
+  }
+  py::dict told;
+  told["operation"] = found.operation;
+  told["label"] = found.label;
+  told["dtype"] = passed.dtype < 0 ? "" : std::string(name_of(static_cast<DType>(passed.dtype)));
+  told["axes"] = passed.axes;
+  told["shape"] = shape;
+  told["number"] = found.number;
+  told["running"] = found.running;
+  told["started_s"] = seconds(now - found.started);
+  told["ended_s"] = found.running ? 0.0 : seconds(now - found.ended);
+  told["left_s"] = seconds(found.deadline - now);
+  told["step"] = found.step;
+  told["steps"] = found.steps;
+  told["peer"] = found.peer;
+  told["failure"] = found.failure.value_or("");
+  return told;
+}
+
 py::buffer_info bytes_of(Window& window) {
   const std::span<std::byte> mine = window.mine();
   return {reinterpret_cast<std::uint8_t*>(mine.data()), static_cast<py::ssize_t>(mine.size())};
@@ -99,7 +129,9 @@ py::buffer_info bytes_of(Window& window) {
 void register_transports(py::module_& m) {
   py::class_<Transport, std::shared_ptr<Transport>>(m, "Transport")
       .def_property_readonly("rank", &Transport::rank)
-      .def_property_readonly("size", &Transport::size);
+      .def_property_readonly("size", &Transport::size)
+      .def("standing", &standing_of)
+      .def("abandon", &Transport::abandon, py::arg("why"));
   m.def("place", &py_place, py::arg("transport"), py::arg("nodes"));
   m.def("choose", &py_choose, py::arg("transport"), py::arg("choices"));
   m.def("attach_board", &py_attach_board, py::arg("transport"), py::arg("mates"), py::kw_only(),

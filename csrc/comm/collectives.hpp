@@ -33,6 +33,7 @@ struct Options {
   // written all of it by then, beyond the memory of its receive.
   bool check = true;
   Fault fault = Fault::none;         // this rank cannot take part; tell the others
+  Passed passed = {};                // for the reports of waits
   std::function<void()> watch = {};  // called now and then while waiting; may throw
 
   // Within what one message can carry.

@@ -57,7 +57,7 @@ void Engine::close(std::chrono::duration<double> timeout) {
     progressed_.wait_for(lock, timeout, [&] { return completed_ == last_ticket_ || failure_; });
     closing_ = true;
   }
-  transport_.abandon();
+  transport_.abandon("given up, as the program ends");
   submitted_.notify_one();
   if (thread_.joinable()) thread_.join();
 }

@@ -15,9 +15,10 @@ class Story {
       : operation_(operation),
         transport_(transport),
         options_(options),
-        sequence_(transport.begin(options.watch)),
         started_(Clock::now()),
-        deadline_(started_ + std::chrono::duration_cast<Clock::duration>(options.timeout)) {}
+        deadline_(started_ + std::chrono::duration_cast<Clock::duration>(options.timeout)),
+        sequence_(transport.begin(operation, options.label, options.passed, started_, deadline_,
+                                  options.watch)) {}
   ~Story() { transport_.end(failure_); }
   Story(const Story&) = delete;
   Story& operator=(const Story&) = delete;
@@ -49,9 +50,9 @@ class Story {
   const char* operation_;
   Transport& transport_;
   const Options& options_;
-  const std::uint32_t sequence_;
   const Clock::time_point started_;
   const Deadline deadline_;
+  const std::uint32_t sequence_;
   std::optional<Failure> failure_;
 };
 

@@ -1,5 +1,7 @@
 #include "comm/transport.hpp"
 
+#include <time.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -7,6 +9,14 @@ namespace mls {
 namespace {
 
 constexpr auto kWatchEvery = std::chrono::milliseconds(50);
+
+// Some milliseconds behind Clock::now(), and four times as fast.
+Clock::time_point about_now() {
+  timespec now = {};
+  clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+  return Clock::time_point(std::chrono::seconds(now.tv_sec) +
+                           std::chrono::nanoseconds(now.tv_nsec));
+}
 
 }  // namespace
 
@@ -17,18 +27,40 @@ void Transport::cancel(Request& request) noexcept {
   request.kind = Request::Kind::none;
 }
 
-std::uint32_t Transport::begin(std::function<void()> watch) {
+void Transport::abandon(const std::string& why) {
+  const std::lock_guard lock(mutex_);
+  if (abandoned_.load(std::memory_order_relaxed)) return;
+  abandoned_why_ = why;
+  abandoned_.store(true, std::memory_order_release);
+}
+
+std::uint32_t Transport::begin(const char* operation, const std::string& label,
+                               const Passed& passed, Clock::time_point now, Deadline deadline,
+                               std::function<void()> watch) {
   if (busy_.exchange(true, std::memory_order_acquire)) {
     throw Failure(FailureKind::config, "this transport is in use on another thread");
   }
-  if (broken_) {
+  const bool abandoned = abandoned_.load(std::memory_order_acquire);
+  if (broken_ || abandoned) {
     busy_.store(false, std::memory_order_release);
     if (failure_) throw failure_->during("this transport is broken since");
+    if (abandoned) {
+      throw Failure(FailureKind::timeout, std::string(operation) + ": " + abandoned_why_);
+    }
     throw Failure(FailureKind::timeout, "this transport is broken since an interruption");
   }
   watch_ = std::move(watch);
-  next_watch_ = Clock::now() + kWatchEvery;
-  return ++sequence_;
+  next_watch_ = now + kWatchEvery;
+  ++sequence_;
+  const std::lock_guard lock(mutex_);
+  standing_.operation = operation;
+  standing_.label = label;
+  standing_.passed = passed;
+  standing_.number = sequence_;
+  standing_.running = true;
+  standing_.started = now;
+  standing_.deadline = deadline;
+  return sequence_;
 }
 
 void Transport::end(const std::optional<Failure>& failure) noexcept {
@@ -36,6 +68,12 @@ void Transport::end(const std::optional<Failure>& failure) noexcept {
   watch_ = nullptr;
   at_step(0, 0);
   peer_.store(-1, std::memory_order_relaxed);
+  {
+    const std::lock_guard lock(mutex_);
+    standing_.running = false;
+    standing_.ended = about_now();
+    if (broken_) standing_.failure = failure_ ? failure_->what() : "an interruption";
+  }
   busy_.store(false, std::memory_order_release);
 }
 
@@ -56,11 +94,23 @@ std::string Transport::progress() const {
   return text;
 }
 
+Standing Transport::standing() const {
+  Standing found;
+  {
+    const std::lock_guard lock(mutex_);
+    found = standing_;
+  }
+  found.step = step_.load(std::memory_order_relaxed);
+  found.steps = steps_.load(std::memory_order_relaxed);
+  found.peer = peer_.load(std::memory_order_relaxed);
+  return found;
+}
+
 void Transport::keep_waiting(const Request& request, Deadline deadline) {
   peer_.store(request.peer, std::memory_order_relaxed);
   const Clock::time_point now = Clock::now();
-  if (abandoned_.load(std::memory_order_relaxed)) {
-    fail(FailureKind::timeout, request, "given up, as the program ends");
+  if (abandoned_.load(std::memory_order_acquire)) {
+    fail(FailureKind::timeout, request, abandoned_why_);
   }
   if (now >= deadline) fail(FailureKind::timeout, request, "no answer");
   if (watch_ && now >= next_watch_) {

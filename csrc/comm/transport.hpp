@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -20,6 +21,7 @@
 #include "base/failure.hpp"
 #include "base/reduce.hpp"
 #include "comm/choice.hpp"
+#include "comm/standing.hpp"
 #include "comm/tag.hpp"
 
 namespace mls {
@@ -65,8 +67,9 @@ class Transport {
   // Gives up a request that nobody will wait for, which breaks the transport.
   void cancel(Request& request) noexcept;
 
-  // Makes every wait of this transport, on any thread, end with a Failure soon.
-  void abandon() { abandoned_.store(true, std::memory_order_relaxed); }
+  // Makes every wait of this transport, on any thread, end with a Failure soon, and every later
+  // collective fail. The first reason counts.
+  void abandon(const std::string& why);
 
   // Whether the network may still use memory of a request that was given up: such memory must
   // never be freed.
@@ -74,8 +77,9 @@ class Transport {
 
   // Opens a collective and returns its number, which is the same on all ranks when they call the
   // same collectives. `watch` is called now and then while waiting, and may throw.
-  // Throws Failure when the transport is broken or in use on another thread.
-  std::uint32_t begin(std::function<void()> watch);
+  // Throws Failure when the transport is broken, abandoned or in use on another thread.
+  std::uint32_t begin(const char* operation, const std::string& label, const Passed& passed,
+                      Clock::time_point now, Deadline deadline, std::function<void()> watch);
 
   // Closes it. A failure that broke the transport is kept for later callers of begin.
   void end(const std::optional<Failure>& failure) noexcept;
@@ -99,6 +103,7 @@ class Transport {
   // Where the running collective stands, for the reports of other threads.
   void at_step(std::size_t step, std::size_t steps);
   std::string progress() const;
+  Standing standing() const;
 
  protected:
   // Called by a wait that goes on: throws at the deadline and when abandoned.
@@ -126,6 +131,9 @@ class Transport {
   Clock::time_point next_watch_;
   std::atomic<bool> busy_{false};
   std::atomic<bool> abandoned_{false};
+  mutable std::mutex mutex_;  // of what follows, and of abandoned_ becoming true
+  std::string abandoned_why_;
+  Standing standing_;  // without what the atomics hold
   std::atomic<int> peer_{-1};
   std::atomic<std::size_t> step_{0};
   std::atomic<std::size_t> steps_{0};

@@ -60,6 +60,7 @@ def train(resolved: ResolvedJob, *, resume: bool = False) -> Evaluation:
                 folder = RunFolder.create(job.out, resume, say)
                 _check_checkpoints(job, resume)
                 folder.write_job(resolved.to_toml())
+        ctx.log_stalls(RunFolder(job.out).stalls)
         if resume:
             restore(ctx, bench, job.checkpoint_dir, say)
         say(summary.banner(ctx, bench, threads))

@@ -29,6 +29,7 @@ class RunFolder:
         checkpoints: folder, unless the job names another.
         curves: picture of loss and measure.
         events: folder of the TensorBoard event files.
+        stalls: reports of operations that waited too long, see docs/hangs.md.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,6 +40,7 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.curves = path / "curves.png"
         self.events = path / "tensorboard"
+        self.stalls = path / "stalls.log"
 
     @classmethod
     def create(cls, path: Path, resume: bool, say: Callable[[str], None]) -> RunFolder:

@@ -96,3 +96,36 @@ def test_an_engine_that_nobody_closed_ends_with_its_last_reference(extension):
     del engine
     gc.collect()
     assert time.monotonic() - started < 20
+
+
+def test_other_threads_see_where_an_operation_stands(extension):
+    transport = extension.ThreadWorld(2).transport(0)
+    assert transport.standing()["number"] == 0
+    engine = extension.Engine(transport)
+    engine.all_reduce(np.zeros((2, 3, 4, 5, 6), np.float32), label="bucket 7", timeout_s=60)
+    deadline = time.monotonic() + 20
+    while transport.standing()["peer"] < 0 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    told = transport.standing()
+    assert 0 <= told.pop("started_s") < 20
+    assert 40 < told.pop("left_s") <= 60
+    assert told == {
+        "operation": "all-reduce",
+        "label": "bucket 7",
+        "dtype": "float32",
+        "axes": 5,
+        "shape": [2, 3, 4, 5],
+        "number": 1,
+        "running": True,
+        "ended_s": 0.0,
+        "step": 0,
+        "steps": 0,
+        "peer": 1,
+        "failure": "",
+    }
+    transport.abandon("rank 1 gave up")
+    with pytest.raises(Timeout, match=r"all-reduce #1 of bucket 7 .*: rank 1 gave up"):
+        engine.wait(1, timeout_s=20)
+    assert "rank 1 gave up" in transport.standing()["failure"]
+    with pytest.raises(Timeout, match="rank 1 gave up"):
+        extension.barrier(transport)
