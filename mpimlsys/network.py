@@ -31,6 +31,7 @@ class Network:
     Attributes:
         native: the extension that fits the running MPI.
         timeout_s: longest wait of a collective.
+        trace: where this rank notes what it does, off unless :func:`mpimlsys.trace` runs.
         thread_multiple: whether MPI may be called from several threads at once.
     """
 
@@ -39,6 +40,7 @@ class Network:
 
         self.native = native
         self.timeout_s = timeout_s
+        self.trace = native.Trace()
         self.thread_multiple = MPI.Query_thread() == MPI.THREAD_MULTIPLE
         self._communicators: list[MPI.Comm] = []
         self._engines: list[Any] = []
@@ -55,7 +57,9 @@ class Network:
         """A transport of the extension over ``comm``, which must be owned."""
         from mpi4py import MPI
 
-        return self.native.MpiTransport(MPI._addressof(comm), MPI._sizeof(comm))
+        transport = self.native.MpiTransport(MPI._addressof(comm), MPI._sizeof(comm))
+        self.native.note_in(transport, self.trace)
+        return transport
 
     def engine(self, transport: Any) -> Any:
         """A background thread over ``transport``, which it has for itself."""

@@ -11,13 +11,15 @@ namespace mls {
 
 class Story {
  public:
-  Story(const char* operation, Transport& transport, const Options& options)
+  // bytes: of this rank's array, for the trace.
+  Story(const char* operation, Transport& transport, const Options& options, std::size_t bytes)
       : operation_(operation),
         transport_(transport),
         options_(options),
         sequence_(transport.begin(options.watch)),
         started_(Clock::now()),
-        deadline_(started_ + std::chrono::duration_cast<Clock::duration>(options.timeout)) {}
+        deadline_(started_ + std::chrono::duration_cast<Clock::duration>(options.timeout)),
+        span_(transport.trace(), operation, sequence_, bytes, options.label) {}
   ~Story() { transport_.end(failure_); }
   Story(const Story&) = delete;
   Story& operator=(const Story&) = delete;
@@ -52,6 +54,7 @@ class Story {
   const std::uint32_t sequence_;
   const Clock::time_point started_;
   const Deadline deadline_;
+  const Span span_;
   std::optional<Failure> failure_;
 };
 
