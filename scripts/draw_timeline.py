@@ -1,6 +1,7 @@
-"""Draw one step of every rank of a trace: docs/images/timeline.png.
+r"""Draw one step of every rank of a trace: docs/images/timeline.png.
 
-mpimlsys launch -n 2 examples/mnist_cnn.toml --set job.max_steps=60 --trace trace.json
+mpimlsys launch -n 2 examples/mnist_cnn.toml --set job.max_steps=60 --set model.name=mlp \
+    --set 'model.hidden=[512,512]' --set comm.algorithm=ring --trace trace.json
 python scripts/draw_timeline.py trace.json docs/images/timeline.png --step 50
 """
 
@@ -26,7 +27,8 @@ _COLOURS = {
     "optimizer": "#59a14f",
 }
 _COLLECTIVE, _PHASE = "#b07aa1", "#d4a6c8"
-_NARROW = 0.03  # of the picture's width: too little for a name
+_LETTER = 0.0046  # of the picture's width
+_HEIGHT = 0.21  # of a bar; rows are 1 apart
 
 
 def main() -> None:
@@ -46,12 +48,15 @@ def main() -> None:
     rows = sorted(row for row in rows if any((e["pid"], e["tid"]) == row[:2] for e in shown))
 
     figure, axes = plt.subplots(figsize=(11, 1.1 * len(rows) + 0.8), layout="constrained")
-    for place, (rank, thread, _) in enumerate(rows):
+    for place, (rank, thread, name) in enumerate(rows):
         own = [e for e in shown if (e["pid"], e["tid"]) == (rank, thread)]
         for event, depth in with_depths(own):
             _bar(axes, event, place, depth, start, end)
+        if name == "exchange":
+            for begun, ended in waits(events, rank, start, end):
+                axes.plot([begun - start, ended - start], [place - 0.44] * 2, color="black", lw=2)
     axes.set_yticks(range(len(rows)), [f"rank {rank}\n{name}" for rank, _, name in rows])
-    axes.invert_yaxis()
+    axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlim(0, end - start)
     axes.set_xlabel(f"microseconds since the beginning of step {options.step}")
     axes.spines[["top", "right", "left"]].set_visible(False)
@@ -69,17 +74,23 @@ def with_depths(events: list[Event]) -> list[tuple[Event, int]]:
     return found
 
 
+def waits(events: list[Event], rank: int, start: float, end: float) -> list[tuple[float, float]]:
+    """When buckets of a rank were ready, and when their exchange began."""
+    own = [e for e in events if e["ph"] in "be" and e["pid"] == rank and start <= e["ts"] < end]
+    ends = {e["id2"]["local"]: e["ts"] for e in own if e["ph"] == "e"}
+    return [(e["ts"], ends[e["id2"]["local"]]) for e in own if e["ph"] == "b"]
+
+
 def _bar(axes: Any, event: Event, row: int, depth: int, start: float, end: float) -> None:
-    height = 0.8 / 4
     collective = _COLLECTIVE if "bytes" in event.get("args", {}) else _PHASE
     colour = _COLOURS.get(event["name"], collective)
-    left, bottom = event["ts"] - start, row - 0.4 + depth * height
+    left, bottom = event["ts"] - start, row - 0.4 + depth * _HEIGHT
     axes.add_patch(
-        plt.Rectangle((left, bottom), event["dur"], height * 0.95, color=colour, linewidth=0)
+        plt.Rectangle((left, bottom), event["dur"], _HEIGHT, facecolor=colour, edgecolor="white")
     )
-    if event["dur"] > _NARROW * (end - start):
+    if event["dur"] > _LETTER * len(event["name"]) * (end - start):
         axes.text(
-            left + event["dur"] / 2, bottom + height / 2, event["name"],
+            left + event["dur"] / 2, bottom + _HEIGHT / 2, event["name"],
             ha="center", va="center", fontsize=7, clip_on=True,
         )  # fmt: skip
 

@@ -1,5 +1,6 @@
 """A trace of ranks that are processes: whole, nested, with clocks that agree."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -45,6 +46,17 @@ def inside(outer, events):
     }
 
 
+def check_met(content, ranks, error_us=0):
+    """Nobody leaves an all-reduce before all have come; told by clocks that agree."""
+    wholes = [
+        [e for e in complete(content, rank) if e["name"] == "all-reduce" and e["tid"] == 1]
+        for rank in range(ranks)
+    ]
+    for same in zip(*wholes, strict=True):
+        assert len({e["args"]["number"] for e in same}) == 1
+        assert max(e["ts"] for e in same) <= min(e["ts"] + e["dur"] for e in same) + 2 * error_us
+
+
 def test_every_collective_of_every_rank_is_there_with_its_phases(mpirun, tmp_path):
     script, file = tmp_path / "script.py", tmp_path / "trace.json"
     script.write_text(COLLECTIVES)
@@ -55,7 +67,6 @@ def test_every_collective_of_every_rank_is_there_with_its_phases(mpirun, tmp_pat
     check_nested(content)
     ranks = content["otherData"]["ranks"]
     assert [rank["rank"] for rank in ranks] == [0, 1, 2]
-    wholes = []
     for rank in ranks:
         events = complete(content, rank["rank"])
         assert rank["events_dropped"] == 0
@@ -68,11 +79,41 @@ def test_every_collective_of_every_rank_is_there_with_its_phases(mpirun, tmp_pat
         assert all(inside(e, events) & {"meeting", "agreement"} for e in whole)
         (wait,) = waits(content, rank["rank"])
         assert wait[0]["name"] == "all-reduce"
-        wholes.append([e for e in whole if e["tid"] == 1])
-    # nobody leaves a collective before all have come: so clocks agree
-    for same in zip(*wholes, strict=True):
-        assert len({(e["name"], e["args"]["number"]) for e in same}) == 1
-        assert max(e["ts"] for e in same) <= min(e["ts"] + e["dur"] for e in same)
+    check_met(content, ranks=3)
+
+
+APART = (
+    """
+import os
+import sys
+from mpimlsys import config
+
+command = ["unshare", "--fork", "--kill-child", "--time", "--monotonic", "5000"]
+if config.environment().rank_hint == 1 and "APART" not in os.environ:
+    os.environ["APART"] = "1"
+    os.execvp(command[0], [*command, sys.executable, *sys.argv])
+"""
+    + COLLECTIVES
+)
+_UNSHARE = ["unshare", "--fork", "--time", "--monotonic", "5000", "true"]
+
+
+@pytest.mark.skipif(
+    shutil.which("unshare") is None
+    or subprocess.run(_UNSHARE, capture_output=True, timeout=20).returncode != 0,
+    reason="needs to be root on Linux 5.6 or newer, to give a process another clock",
+)
+def test_clocks_that_differ_are_aligned(mpirun, tmp_path):
+    script, file = tmp_path / "script.py", tmp_path / "trace.json"
+    script.write_text(APART)
+    done = mpirun(2, [script, file])
+    assert done.returncode == 0, done.stderr
+    content = load(file)
+    check_nested(content)
+    first, second = content["otherData"]["ranks"]
+    assert first["clock_offset_us"] == [0, 0]
+    assert [round(us / 1e6) for us in second["clock_offset_us"]] == [-5000, -5000]
+    check_met(content, ranks=2, error_us=second["clock_error_us"])
 
 
 def launch(job, *options):
