@@ -298,7 +298,9 @@ class Trainer:
         if wish.stop_signal:
             ballot[_STOP + STOP_SIGNALS.index(wish.stop_signal)] = 1
         self.exchange.finish()
-        ctx.native.all_reduce(ctx.peers.transport, ballot, "sum", timeout_s=ctx.timeout_s)
+        ctx.native.all_reduce(
+            ctx.peers.transport, ballot, "sum", label="the ballot", timeout_s=ctx.timeout_s
+        )
         clock.lap("exchange")
         if ballot[_FAILED]:
             raise_together(ctx, failure)
