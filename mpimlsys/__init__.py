@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     )
     from mpimlsys.context import Context, init
     from mpimlsys.jobfile import CommSection
+    from mpimlsys.timeline import trace
     from mpimlsys.train.trainer import Trainer
 
 _MODULES = ("data", "errors", "exchange", "nn", "optim")
@@ -64,6 +65,7 @@ _NAMES = {
     "Context": "mpimlsys.context",
     "Trainer": "mpimlsys.train.trainer",
     "init": "mpimlsys.context",
+    "trace": "mpimlsys.timeline",
 } | dict.fromkeys(_COLLECTIVES, "mpimlsys.collectives")
 
 __all__ = [
@@ -91,6 +93,7 @@ __all__ = [
     "process_set",
     "reducescatter",
     "reducescatter_async",
+    "trace",
 ]
 
 

@@ -73,6 +73,43 @@ class Window:
 def make_window(transport: Transport, nbytes: int, *, timeout_s: float = 300.0) -> Window | None:
     """A block of zeroed bytes; None on all ranks where they share no memory. Collective."""
 
+class Trace:
+    """What the threads of this rank did when; off until started, bounded (csrc/comm/trace.hpp).
+
+    The thread that makes it is called ``main``.
+    """
+
+    def __init__(self) -> None: ...
+    @property
+    def on(self) -> bool: ...
+    def start(self, limit: int) -> None:
+        """Forget the events so far and take up to ``limit`` new ones."""
+
+    def stop(self) -> None: ...
+    def name_thread(self, name: str) -> None:
+        """Give the calling thread a track of this name."""
+
+    def add(self, name: str, start_s: float, end_s: float, number: int = 0) -> None:
+        """Note what the calling thread did; times of ``time.perf_counter``."""
+
+    def records(self) -> tuple[npt.NDArray[np.void], list[str], list[str], int]:
+        """Events, their names, their tracks, and how many were beyond the limit.
+
+        Events have the fields ``start_ns``, ``duration_ns``, ``bytes``, ``number``, ``name`` and
+        ``track``. The first track is that of what waits for a thread.
+        """
+
+def note_in(transport: Transport, trace: Trace) -> None:
+    """Let the collectives of a new transport be noted."""
+
+def exchange_clocks(
+    transport: Transport, turns: int, *, timeout_s: float = 300.0
+) -> npt.NDArray[np.void]:
+    """When messages to rank 0 were ``sent``, ``answered`` and ``received`` (ns). Collective.
+
+    ``answered`` is by rank 0's clock, the others by this rank's; empty on rank 0.
+    """
+
 class ThreadWorld:
     """Ranks as threads of this process, for tests."""
 

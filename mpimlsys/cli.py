@@ -244,6 +244,12 @@ def _job_arguments(parser: argparse.ArgumentParser, *, resume: bool = True) -> N
         metavar="KEY=VALUE",
         help="override a key of the job, such as optimizer.lr=0.1; may be repeated",
     )
+    parser.add_argument(
+        "--trace",
+        type=Path,
+        metavar="FILE",
+        help="write what every rank did when, for ui.perfetto.dev; FILE.json or FILE.json.gz",
+    )
     if resume:
         parser.add_argument(
             "--resume", action="store_true", help="go on from the newest checkpoint of the run"
@@ -275,7 +281,7 @@ def _train(options: argparse.Namespace) -> int:
         raise
     from mpimlsys.train.job import train
 
-    train(resolved, resume=options.resume)
+    train(resolved, resume=options.resume, trace=options.trace)
     return 0
 
 
@@ -291,6 +297,7 @@ def _launch(options: argparse.Namespace) -> int:
     arguments = ["train", str(options.job)]
     arguments += [word for override in options.set for word in ("--set", override)]
     arguments += ["--resume"] if options.resume else []
+    arguments += ["--trace", str(options.trace)] if options.trace else []
     return launch.run(
         arguments, ranks=options.ranks, hosts=options.hosts, max_restarts=options.max_restarts
     )
@@ -319,7 +326,8 @@ def _submit(options: argparse.Namespace) -> int:
         for key in ("nodes", "time", "partition")
         if (value := getattr(options, key)) is not None
     ]
-    follow.submit(load_job(options.job, [*options.set, *short]), dry_run=options.dry_run)
+    resolved = load_job(options.job, [*options.set, *short])
+    follow.submit(resolved, dry_run=options.dry_run, trace=options.trace)
     return 0
 
 

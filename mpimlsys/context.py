@@ -56,6 +56,7 @@ class Context:
         world, node_comm: mpi4py communicators (duplicates that belong to the package).
         group: communicator of the ranks of this role (the workers' group on a worker).
         network: what this process holds of MPI.
+        trace: where this rank notes what it does when, see :func:`mpimlsys.trace`.
         peers: the process set of all ranks of this role.
         choice: what ``algorithm = "auto"`` stands for among them; None where it is not needed.
         cores_of_node: cores that the ranks of the node may use together.
@@ -73,6 +74,7 @@ class Context:
         self.comm = comm
         self.timeout_s = timeout_s = comm.timeout_s
         self.network = network = Network(self.native, timeout_s)
+        self.trace = network.trace
         self.world = network.own(MPI.COMM_WORLD.Dup())
         self.rank, self.size = self.world.rank, self.world.size
         _check_launcher(self.size)

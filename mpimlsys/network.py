@@ -49,6 +49,7 @@ class Network:
     Attributes:
         native: the extension that fits the running MPI.
         timeout_s: longest wait of a collective.
+        trace: where this rank notes what it does, off unless :func:`mpimlsys.trace` runs.
         thread_multiple: whether MPI may be called from several threads at once.
         links: of this process, in the order in which they were made; others may be added.
     """
@@ -58,6 +59,7 @@ class Network:
 
         self.native = native
         self.timeout_s = timeout_s
+        self.trace = native.Trace()
         self.thread_multiple = MPI.Query_thread() == MPI.THREAD_MULTIPLE
         self.links: list[Link] = []
         self._communicators: list[MPI.Comm] = []
@@ -76,6 +78,7 @@ class Network:
         from mpi4py import MPI
 
         transport = self.native.MpiTransport(MPI._addressof(comm), MPI._sizeof(comm))
+        self.native.note_in(transport, self.trace)
         ranks = tuple(comm.Get_group().Translate_ranks(None, MPI.COMM_WORLD.Get_group()))
         # its members make their links in the same order
         count = sum(link.ranks == ranks for link in self.links)

@@ -24,7 +24,9 @@ ALLOWED = {
     "context": {"native", "network", "process_sets", "choice", "hangs", "kernels"},
     "collectives": {"context", "process_sets"},
     "exchange": {"collectives", "context", "native", "kernels"},
-    "train": {"exchange", "collectives", "context", "native", "nn", "optim", "data", "kernels"},
+    "timeline": {"context"},
+    "train": {"exchange", "collectives", "context", "native", "nn", "optim", "data", "kernels"}
+    | {"timeline"},
     "launch": {"train", "context", "native"},
     "doctor": {"launch", "context", "native"},
     "bench": {"train", "nn", "optim", "data", "context", "choice", "native", "kernels"},

@@ -71,6 +71,7 @@ void register_failures() {
 PYBIND11_MODULE(MLS_MODULE, m) {
   m.doc() = "Collective operations over MPI and over threads; see mpimlsys.native.";
   mls::register_failures();
+  mls::register_trace(m);
   mls::register_transports(m);
   mls::register_collectives(m);
   mls::register_engine(m);

@@ -206,6 +206,7 @@ void judge(const Header& header) {
 
 void agree(Transport& transport, const Intent& intent, std::uint32_t sequence, Deadline deadline,
            std::span<const std::byte> small, std::span<std::byte> gathered) {
+  const Span span(transport.trace(), "agreement");
   const int rank = transport.rank();
   const int size = transport.size();
   Header known = header_of(intent, sequence, rank);

@@ -82,6 +82,7 @@ class Run {
             small ? data_ : std::span<std::byte>());
     Board& board = *transport_.board();
     if (small) {
+      const Span span(transport_.trace(), "reduce");
       if (!data_.empty()) reduce_small(board, data_, how_);
       return;
     }
@@ -91,6 +92,7 @@ class Run {
       algorithm = arrays.direct() ? Algorithm::shared : by_size();
     }
     if (stays_in_memory(algorithm)) {
+      const Span span(transport_.trace(), name_of(Algorithm::shared));
       arrays.all_reduce(how_);
     } else {
       take(algorithm);
@@ -99,6 +101,7 @@ class Run {
 
   void take(Algorithm algorithm) {
     const Group all = Group::all(transport_.rank(), transport_.size());
+    const Span span(transport_.trace(), name_of(algorithm));
     const Wire wire{transport_,          all,
                     Channel::all_reduce, story_.sequence(),
                     story_.deadline(),   request_.options.segment(transport_)};
@@ -170,7 +173,7 @@ class Run {
 }  // namespace
 
 void all_reduce(Transport& transport, std::span<std::byte> data, const AllReduce& request) {
-  Story story("all-reduce", transport, request.options);
+  Story story("all-reduce", transport, request.options, data.size());
   story.tell([&] { Run(transport, data, request, story).run(); });
 }
 
@@ -201,7 +204,7 @@ void grouped_all_reduce(Transport& transport, std::span<const std::span<std::byt
 
 void reduce_scatter(Transport& transport, std::span<std::byte> data, std::size_t row,
                     const AllReduce& request) {
-  Story story("reduce-scatter", transport, request.options);
+  Story story("reduce-scatter", transport, request.options, data.size());
   Intent intent = intent_of(Operation::reduce_scatter, transport, data.size(), request);
   intent.segment = row;
   const Combine how = combine_of(transport, request);

@@ -70,7 +70,7 @@ int digest_of(std::span<const std::size_t> lengths) {
 
 void broadcast(Transport& transport, std::span<std::byte> data, int root, int dtype,
                const Options& options) {
-  Story story("broadcast", transport, options);
+  Story story("broadcast", transport, options, data.size());
   const bool root_is_rank = root >= 0 && root < transport.size();
   const bool only_read = options.fault == Fault::read_only && root == transport.rank();
   const Fault fault = only_read ? Fault::none : options.fault;
@@ -103,7 +103,7 @@ void broadcast(Transport& transport, std::span<std::byte> data, int root, int dt
 
 void all_gather(Transport& transport, std::span<const std::byte> mine, std::span<std::byte> whole,
                 std::span<const std::size_t> lengths, int dtype, const Options& options) {
-  Story story("all-gather", transport, options);
+  Story story("all-gather", transport, options, whole.size());
   const auto size = static_cast<std::size_t>(transport.size());
   const auto rank = static_cast<std::size_t>(transport.rank());
   const std::vector<std::size_t> equal(lengths.empty() ? size : 0, mine.size());
@@ -148,7 +148,7 @@ void all_gather(Transport& transport, std::span<const std::byte> mine, std::span
 void all_to_all(Transport& transport, std::span<const std::byte> sent,
                 std::span<const std::size_t> sent_lengths, std::span<std::byte> received,
                 std::span<const std::size_t> received_lengths, int dtype, const Options& options) {
-  Story story("all-to-all", transport, options);
+  Story story("all-to-all", transport, options, sent.size());
   const int size = transport.size();
   const int rank = transport.rank();
   const std::vector<Part> out = parts_from(sent_lengths, sent.size(), size);
@@ -192,7 +192,7 @@ void all_to_all(Transport& transport, std::span<const std::byte> sent,
 }
 
 void barrier(Transport& transport, const Options& options) {
-  Story story("barrier", transport, options);
+  Story story("barrier", transport, options, 0);
   story.tell([&] { prepare(transport, {}, options, story); });
 }
 

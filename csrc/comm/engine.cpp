@@ -15,7 +15,7 @@ std::uint64_t Engine::submit(std::string name, std::function<void(Transport&)> o
     const std::lock_guard lock(mutex_);
     if (failure_) throw *failure_;
     if (closing_) throw Failure(FailureKind::config, "this engine is closed");
-    tasks_.push_back({std::move(name), std::move(operation)});
+    tasks_.push_back({std::move(name), std::move(operation), Clock::now()});
     ticket = ++last_ticket_;
   }
   submitted_.notify_one();
@@ -63,6 +63,8 @@ void Engine::close(std::chrono::duration<double> timeout) {
 }
 
 void Engine::work() {
+  Trace* const trace = transport_.trace();
+  if (trace != nullptr) trace->name_thread("exchange");
   std::unique_lock lock(mutex_);
   while (!failure_) {
     submitted_.wait(lock, [&] { return closing_ || !tasks_.empty(); });
@@ -71,6 +73,7 @@ void Engine::work() {
     tasks_.pop_front();
     running_ = task.name;
     lock.unlock();
+    if (trace != nullptr) trace->add_queued(task.name, task.submitted, Clock::now());
     std::optional<Failure> failure;
     try {
       task.operation(transport_);

@@ -49,6 +49,7 @@ class Engine {
   struct Task {
     std::string name;
     std::function<void(Transport&)> operation;
+    Clock::time_point submitted;
   };
 
   void work();

@@ -10,6 +10,7 @@
 #include "comm/halving.hpp"
 
 #include <bit>
+#include <optional>
 #include <vector>
 
 #include "comm/swap.hpp"
@@ -53,6 +54,7 @@ void halving_all_reduce(const Wire& wire, std::span<std::byte> data, const Combi
     step = 2;
   }
   std::vector<Part> kept{all};
+  std::optional<Span> phase(std::in_place, wire.transport.trace(), "reduce-scatter");
   for (std::size_t round = 0; round < rounds; ++round) {
     const std::size_t side = static_cast<std::size_t>(folded.number()) >> round & 1;
     const int peer = folded.rank_of(folded.number() ^ (1 << round));
@@ -63,6 +65,7 @@ void halving_all_reduce(const Wire& wire, std::span<std::byte> data, const Combi
   if (how.divisor > 1) {
     divide(how.dtype, data.data() + kept.back().start * element, kept.back().length, how.divisor);
   }
+  phase.emplace(wire.transport.trace(), "all-gather");
   for (std::size_t round = rounds; round-- > 0;) {
     const std::size_t side = static_cast<std::size_t>(folded.number()) >> round & 1;
     const int peer = folded.rank_of(folded.number() ^ (1 << round));

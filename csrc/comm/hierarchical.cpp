@@ -77,6 +77,7 @@ void hierarchical_all_reduce(Transport& transport, std::span<std::byte> data, co
 
   const auto between = [&] {
     if (nodes.place >= nodes.slices) return;
+    const Span span(transport.trace(), "between nodes");
     Group group{{}, static_cast<int>(nodes.own)};
     for (const std::vector<int>& members : nodes.ranks) {
       group.ranks.push_back(members[nodes.place]);

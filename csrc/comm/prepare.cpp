@@ -12,6 +12,7 @@ bool meets(const Transport& transport) {
 
 void announce(Transport& transport, const Intent& intent, const Story& story, const Place& place,
               std::span<const std::byte> small) {
+  const Span span(transport.trace(), "meeting");
   transport.board()->meet(transport,
                           {.intent = intent,
                            .sequence = story.sequence(),

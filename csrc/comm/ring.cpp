@@ -53,28 +53,35 @@ class RingPass {
         sends_(wire.transport, ahead_) {}
 
   void run() {
-    const std::size_t items = steps_.count * segments_;
-    for (std::size_t item = 0; item < std::min(ahead_, items); ++item) post(item);
-    for (std::size_t item = 0; item < items; ++item) {
+    const std::size_t reducing = std::min(halfway_ - steps_.first, steps_.count) * segments_;
+    for (std::size_t item = 0; item < std::min(ahead_, items()); ++item) post(item);
+    if (reducing > 0) phase("reduce-scatter", 0, reducing);
+    if (reducing < items()) phase("all-gather", reducing, items());
+  }
+
+ private:
+  void phase(const char* name, std::size_t first, std::size_t end) {
+    const Span span(wire_.transport.trace(), name);
+    for (std::size_t item = first; item < end; ++item) {
       wire_.transport.at_step(item / segments_ + 1, steps_.count);
       try {
         wire_.wait(receives_[item % ahead_]);
         digest(item);
         wire_.wait(sends_[item % ahead_]);
-        if (item + ahead_ < items) post(item + ahead_);
+        if (item + ahead_ < items()) post(item + ahead_);
       } catch (const Failure& failure) {
         throw failure.during(place_of(item));
       }
     }
   }
 
- private:
   std::string place_of(std::size_t item) const {
     return "ring step " + std::to_string(item / segments_ + 1) + " of " +
            std::to_string(steps_.count) + ", segment " + std::to_string(item % segments_ + 1) +
            " of " + std::to_string(segments_);
   }
 
+  std::size_t items() const { return steps_.count * segments_; }
   std::size_t step(std::size_t item) const { return steps_.first + item / segments_; }
   bool reduces(std::size_t item) const { return step(item) < halfway_; }
 

@@ -67,6 +67,7 @@ void NodeArrays::all_reduce(const Combine& how) {
   if (direct()) {
     push(how);
   } else {
+    const Span span(transport_.trace(), "reduce and spread");
     pass<true, true>(even_parts(data_.size(), board_.size()), how);
   }
 }
@@ -76,11 +77,15 @@ void NodeArrays::push(const Combine& how) {
   std::vector<std::byte*> blocks;
   for (std::byte* block : blocks_) blocks.push_back(block + own.start);
   const std::vector<const std::byte*> from(blocks.begin(), blocks.end());
-  reduce_blocks(how, from, blocks, own.length / size_of(how.dtype));
-  sync();
+  {
+    const Span span(transport_.trace(), "reduce");
+    reduce_blocks(how, from, blocks, own.length / size_of(how.dtype));
+  }
+  finish();
 }
 
 void NodeArrays::reduce(std::span<const Part> parts, const Combine& how) {
+  const Span span(transport_.trace(), "reduce");
   if (!direct()) return pass<true, false>(parts, how);
   const Part own = parts[static_cast<std::size_t>(board_.seat())];
   std::vector<const std::byte*> from;
@@ -89,7 +94,13 @@ void NodeArrays::reduce(std::span<const Part> parts, const Combine& how) {
   reduce_blocks(how, from, {&into, 1}, own.length / size_of(how.dtype));
 }
 
+void NodeArrays::finish() {
+  const Span span(transport_.trace(), "sync");
+  sync();
+}
+
 void NodeArrays::spread(std::span<const Part> parts) {
+  const Span span(transport_.trace(), "spread");
   if (!direct()) return pass<false, true>(parts, {});
   sync();  // all parts are whole
   for (int seat = 0; seat < board_.size(); ++seat) {

@@ -33,7 +33,7 @@ class NodeArrays {
   // undefined. Others may still read the array: it must be followed by spread or finish, and only
   // the own part may be written before.
   void reduce(std::span<const Part> parts, const Combine& how);
-  void finish() { sync(); }
+  void finish();
 
   // Every array gets part i from that of mate i. Returns when all ranks are done.
   void spread(std::span<const Part> parts);

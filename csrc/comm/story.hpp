@@ -11,14 +11,16 @@ namespace mls {
 
 class Story {
  public:
-  Story(const char* operation, Transport& transport, const Options& options)
+  // bytes: of this rank's array, for the trace.
+  Story(const char* operation, Transport& transport, const Options& options, std::size_t bytes)
       : operation_(operation),
         transport_(transport),
         options_(options),
         started_(Clock::now()),
         deadline_(started_ + std::chrono::duration_cast<Clock::duration>(options.timeout)),
         sequence_(transport.begin(operation, options.label, options.passed, started_, deadline_,
-                                  options.watch)) {}
+                                  options.watch)),
+        span_(transport.trace(), operation, sequence_, bytes, options.label) {}
   ~Story() { transport_.end(failure_); }
   Story(const Story&) = delete;
   Story& operator=(const Story&) = delete;
@@ -53,6 +55,7 @@ class Story {
   const Clock::time_point started_;
   const Deadline deadline_;
   const std::uint32_t sequence_;
+  const Span span_;
   std::optional<Failure> failure_;
 };
 

@@ -15,6 +15,8 @@ void swap_with(const Wire& wire, std::span<std::byte> data, const Swap& swap, co
   const std::size_t element = size_of(how.dtype);
   const std::size_t longest = std::max(swap.sent.length, swap.received.length);
   if (longest == 0) return;
+  const Span span(wire.transport.trace(), "exchange", static_cast<std::uint32_t>(step),
+                  swap.sent.length * element);
   const std::size_t segment = std::clamp<std::size_t>(wire.segment_bytes / element, 1, longest);
   const std::size_t segments = ceil_div(longest, segment);
   const std::size_t ahead = std::min(kAhead, segments);

@@ -7,7 +7,7 @@
 
 namespace mls {
 
-enum class Channel : std::uint8_t { agree, all_reduce, broadcast, all_gather, all_to_all };
+enum class Channel : std::uint8_t { agree, all_reduce, broadcast, all_gather, all_to_all, clocks };
 
 struct Tag {
   int value;
@@ -17,7 +17,7 @@ struct Tag {
                                ((sequence & 0x3fu) << 6) | (step & 0x3fu))) {}
 };
 
-static_assert(Tag(Channel::all_to_all, ~0u, ~0ull).value <= 32767);
+static_assert(Tag(Channel::clocks, ~0u, ~0ull).value <= 32767);
 static_assert(Tag(Channel::agree, 1, 0).value != Tag(Channel::agree, 2, 0).value);
 
 }  // namespace mls

@@ -23,6 +23,7 @@
 #include "comm/choice.hpp"
 #include "comm/standing.hpp"
 #include "comm/tag.hpp"
+#include "comm/trace.hpp"
 
 namespace mls {
 
@@ -100,6 +101,10 @@ class Transport {
   // For waits that no message ends: throws as a receive from this peer would.
   void keep_waiting_for(int peer, Deadline deadline);
 
+  // Where this rank notes what it does; null for nowhere. Set it before the first collective.
+  Trace* trace() const { return trace_.get(); }
+  void note_in(std::shared_ptr<Trace> trace) { trace_ = std::move(trace); }
+
   // Where the running collective stands, for the reports of other threads.
   void at_step(std::size_t step, std::size_t steps);
   std::string progress() const;
@@ -121,6 +126,7 @@ class Transport {
   const int rank_;
   const int size_;
   std::shared_ptr<Board> board_;
+  std::shared_ptr<Trace> trace_;
   std::vector<int> nodes_;
   Choices choices_;
   std::uint32_t sequence_ = 0;

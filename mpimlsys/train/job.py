@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import signal
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from time import monotonic, perf_counter
 from typing import Any
 
 import numpy as np
 
-from mpimlsys import config, context
+from mpimlsys import config, context, timeline
 from mpimlsys.context import Context
 from mpimlsys.data import steps_per_epoch
 from mpimlsys.errors import ConfigError, Diverged, Interrupted
@@ -27,12 +28,13 @@ from mpimlsys.train.signals import StopRequest
 from mpimlsys.train.timelimit import should_stop
 
 
-def train(resolved: ResolvedJob, *, resume: bool = False) -> Evaluation:
+def train(resolved: ResolvedJob, *, resume: bool = False, trace: Path | None = None) -> Evaluation:
     """Train a job from its first or its last saved step to its end. Collective over the world.
 
     Args:
         resolved: the job.
         resume: go on from the newest whole checkpoint in the run's folder.
+        trace: file of a timeline of all ranks, see :func:`mpimlsys.trace`.
 
     Returns:
         The final evaluation on the test set, on the training set where there is none.
@@ -66,8 +68,9 @@ def train(resolved: ResolvedJob, *, resume: bool = False) -> Evaluation:
         say(summary.banner(ctx, bench, threads))
         run = _Run(ctx, bench, folder, cadence, stop)
         try:
-            run.steps()
-            evaluation = run.finish()
+            with nullcontext() if trace is None else timeline.trace(trace):
+                run.steps()
+                evaluation = run.finish()
         except Diverged as error:
             raise Diverged(f"{error} {run.last_checkpoint()}") from error
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
 from mpimlsys.errors import MpimlsysError
 
@@ -73,15 +74,27 @@ class Evaluation:
 
 
 class Clock:
-    """Splits a step's time into parts; see :class:`StepReport`."""
+    """Splits a step's time into parts, see :class:`StepReport`, and notes them in a trace.
 
-    def __init__(self) -> None:
+    Args:
+        trace: the rank's, see :func:`mpimlsys.trace`.
+    """
+
+    def __init__(self, trace: Any) -> None:
         parts = ("data", "forward", "backward", "exchange", "optimizer")
         self.seconds = {f"{part}_s": 0.0 for part in parts}
-        self._last = perf_counter()
+        self._trace = trace
+        self._started = self._last = perf_counter()
 
     def lap(self, part: str) -> None:
         """Count the time since the last lap to a part."""
         now = perf_counter()
         self.seconds[f"{part}_s"] += now - self._last
+        self._trace.add(part, self._last, now)
         self._last = now
+
+    def end(self, step: int) -> float:
+        """The time of the whole step, of this number."""
+        now = perf_counter()
+        self._trace.add("step", self._started, now, step)
+        return now - self._started

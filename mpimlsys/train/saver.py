@@ -51,7 +51,9 @@ class Saver:
 
     def __init__(self, ctx: Context, folder: Path, *, keep: int, step: int) -> None:
         self._ctx, self._folder, self._keep = ctx, folder, keep
-        self._thread = futures.ThreadPoolExecutor(1, "checkpoint")
+        self._thread = futures.ThreadPoolExecutor(
+            1, "checkpoint", lambda: ctx.trace.name_thread("checkpoint")
+        )
         self._writing: futures.Future[list[Entry]] | None = None
         self._committing: futures.Future[Path] | None = None
         self._files = 0
@@ -100,7 +102,7 @@ class Saver:
         self.begun_step, self._manifest = step, manifest
         self._writing = self._thread.submit(self._write, mine)
         self._begun_at = started
-        self.stall_s += perf_counter() - started
+        self._stood_still("copy checkpoint", started)
 
     def commit(self) -> None:
         """Commit the checkpoint that all ranks have ``written``. Collective."""
@@ -117,7 +119,7 @@ class Saver:
         self._writing, self.saved_step = None, self.begun_step
         self.count += 1
         self.longest_s = max(self.longest_s, perf_counter() - self._begun_at)
-        self.stall_s += perf_counter() - started
+        self._stood_still("commit checkpoint", started)
 
     def finish(self) -> None:
         """Wait until what has begun is on the disk. Collective.
@@ -135,7 +137,7 @@ class Saver:
             if self._committing is not None:
                 self._await(self._committing)
                 self._committing = None
-        self.stall_s += perf_counter() - started
+        self._stood_still("wait for checkpoint", started)
 
     def close(self) -> None:
         """Forget what is pending, after an error. Local."""
@@ -143,13 +145,20 @@ class Saver:
         if self._ctx.is_root:
             checkpoint.remove_stale(self._folder)
 
+    def _stood_still(self, why: str, started: float) -> None:
+        now = perf_counter()
+        self.stall_s += now - started
+        self._ctx.trace.add(why, started, now)
+
     def _write(self, parts: list[Part] | None) -> list[Entry]:
         if parts is None:
             return []
-        rank, count = self._ctx.rank, self._files
-        return checkpoint.write_share(
+        rank, count, started = self._ctx.rank, self._files, perf_counter()
+        entries = checkpoint.write_share(
             self._folder, self.begun_step, self._owner, parts, rank, count
         )
+        self._ctx.trace.add("write checkpoint", started, perf_counter())
+        return entries
 
     def _copied(self, parts: list[Part]) -> list[Part]:
         """The same parts in memory of this object."""

@@ -172,7 +172,7 @@ class Trainer:
             ConfigError: the set is empty, labels are out of range.
         """
         data = _dataset(dataset)
-        ctx = self.context
+        ctx, started = self.context, perf_counter()
         if len(data) == 0:
             raise ConfigError("there is nothing to evaluate: the data set is empty.")
         sums = np.zeros(3)
@@ -189,6 +189,7 @@ class Trainer:
             failure = error
         raise_together(ctx, failure)
         ctx.native.all_reduce(ctx.peers.transport, sums, "sum", timeout_s=ctx.timeout_s)
+        ctx.trace.add("evaluation", started, perf_counter())
         return Evaluation(
             float(sums[0]), float(sums[1] / sums[2]), self.loss.measure_name, len(data)
         )
@@ -272,8 +273,7 @@ class Trainer:
         intentions: Callable[[], Intentions],
     ) -> StepReport:
         ctx, space = self.context, self.space
-        started = perf_counter()
-        clock = Clock()
+        clock = Clock(ctx.trace)
         wish = intentions()
         failure = wish.failure
         space.zero_gradients()
@@ -298,7 +298,9 @@ class Trainer:
         if wish.stop_signal:
             ballot[_STOP + STOP_SIGNALS.index(wish.stop_signal)] = 1
         self.exchange.finish()
-        ctx.native.all_reduce(ctx.peers.transport, ballot, "sum", timeout_s=ctx.timeout_s)
+        ctx.native.all_reduce(
+            ctx.peers.transport, ballot, "sum", label="the ballot", timeout_s=ctx.timeout_s
+        )
         clock.lap("exchange")
         if ballot[_FAILED]:
             raise_together(ctx, failure)
@@ -322,7 +324,7 @@ class Trainer:
             stop_signal=stops[0] if stops else 0,
             checkpoint=bool(ballot[_CHECKPOINT]),
             written=int(ballot[_WRITTEN]) == ctx.group.size,
-            time_s=perf_counter() - started,
+            time_s=clock.end(self.steps_done),
             **clock.seconds,
         )
 

@@ -89,8 +89,11 @@ def test_from_submission_to_the_log(slurm, tmp_path):
 
 
 def test_a_dry_run_prints_the_script_and_writes_nothing(slurm, tmp_path):
-    done = slurm("submit", ROOT / "examples/mnist_cnn.toml", "--dry-run")
+    done = slurm(
+        "submit", ROOT / "examples/mnist_cnn.toml", "--dry-run", "--trace", "my trace.json"
+    )
     assert done.stdout.startswith("#!/bin/bash\n#SBATCH --job-name=mnist-cnn\n")
+    assert done.stdout.endswith("/slurm/job.toml --resume --trace 'my trace.json'\n")
     assert not (tmp_path / "runs").exists()
 
 

@@ -20,12 +20,13 @@ from mpimlsys.train.durable import cannot_write, replace_file
 _POLL_S = 1.0
 
 
-def submit(resolved: ResolvedJob, *, dry_run: bool) -> int | None:
+def submit(resolved: ResolvedJob, *, dry_run: bool, trace: Path | None = None) -> int | None:
     """Write a job's script and submit it from the current folder.
 
     Args:
         resolved: the job.
         dry_run: only print the script.
+        trace: file of a timeline of all ranks.
 
     Returns:
         The job's number in the queue, None after a dry run.
@@ -36,7 +37,11 @@ def submit(resolved: ResolvedJob, *, dry_run: bool) -> int | None:
     job = resolved.job
     folder = job.out / "slurm"
     script = render(
-        job.slurm, name=job.job.name, job=str(folder / "job.toml"), log=str(folder / "%j.log")
+        job.slurm,
+        name=job.job.name,
+        job=str(folder / "job.toml"),
+        log=str(folder / "%j.log"),
+        options=["--trace", str(trace)] if trace else [],
     )
     if dry_run:
         print(script, end="")

@@ -9,14 +9,16 @@ to queue it again; ``--resume`` goes on where it stopped.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from mpimlsys.jobfile import SlurmSection
 
 STOPPED = 138  # status of a run that SIGUSR1 has stopped
 
 
-def render(slurm: SlurmSection, *, name: str, job: str, log: str) -> str:
+def render(
+    slurm: SlurmSection, *, name: str, job: str, log: str, options: Sequence[str] = ()
+) -> str:
     """The script.
 
     Args:
@@ -24,8 +26,9 @@ def render(slurm: SlurmSection, *, name: str, job: str, log: str) -> str:
         name: of the job in the queue.
         job: path of the job file, as seen from the folder of submission.
         log: path of the log; Slurm fills in ``%j``.
+        options: further ones of ``mpimlsys launch``.
     """
-    train = f"mpimlsys launch {shlex.quote(job)} --resume"
+    train = shlex.join(["mpimlsys", "launch", job, "--resume", *options])
     lines = ["#!/bin/bash", *(f"#SBATCH {option}" for option in _options(slurm, name, log)), ""]
     lines += ["# what this cluster needs before Python can run", *slurm.setup, ""]
     if slurm.requeue:
