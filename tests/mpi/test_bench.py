@@ -25,6 +25,7 @@ def test_rows_of_every_case(mpirun, tmp_path):
         assert 0 < row["p10_s"] <= row["median_s"] <= row["p90_s"]
         assert row["busbw_bytes_per_s"] == row["bytes"] / row["median_s"]  # 2 (P - 1) / P is 1
         assert row["ratio_to_mpi"] > 0
+        assert row["probe_s"] > 0
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
