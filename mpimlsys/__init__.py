@@ -43,30 +43,13 @@ if TYPE_CHECKING:
     from mpimlsys.train.trainer import Trainer
 
 _MODULES = ("data", "errors", "exchange", "nn", "optim")
-_COLLECTIVES = (
-    "allgather",
-    "allgather_async",
-    "allreduce",
-    "allreduce_async",
-    "alltoall",
-    "alltoall_async",
-    "barrier",
-    "barrier_async",
-    "broadcast",
-    "broadcast_async",
-    "grouped_allreduce",
-    "grouped_allreduce_async",
-    "process_set",
-    "reducescatter",
-    "reducescatter_async",
-)
 _NAMES = {
     "CommSection": "mpimlsys.jobfile",
     "Context": "mpimlsys.context",
     "Trainer": "mpimlsys.train.trainer",
     "init": "mpimlsys.context",
     "trace": "mpimlsys.timeline",
-} | dict.fromkeys(_COLLECTIVES, "mpimlsys.collectives")
+}  # all others that are public are collectives
 
 __all__ = [
     "CommSection",
@@ -100,8 +83,9 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f"mpimlsys.{name}")
-    if name in _NAMES:
-        return getattr(importlib.import_module(_NAMES[name]), name)
+    if name in __all__:
+        module = _NAMES.get(name, "mpimlsys.collectives")
+        return getattr(importlib.import_module(module), name)
     raise AttributeError(f"module 'mpimlsys' has no attribute {name!r}")
 
 

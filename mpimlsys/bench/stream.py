@@ -7,6 +7,7 @@ time, and what each loop reads and writes is counted, not what caches fetch besi
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
@@ -18,9 +19,6 @@ from mpimlsys.context import Context
 
 _BYTES = 256 << 20  # of an array
 _REPEATS = 15
-
-# arrays that are read or written
-_KERNELS = {"copy": 2, "add": 3, "update": 3}
 
 
 def run(*, as_json: bool) -> int:
@@ -44,21 +42,22 @@ def run(*, as_json: bool) -> int:
 def measure(ctx: Context) -> dict[str, Any]:
     """Bandwidth of each kernel, of all ranks together. Collective."""
     a, b, c = (np.full(_BYTES // 4, value, np.float32) for value in (1, 2, 3))
-    kernels = {
-        "copy": ("c = a", lambda: np.copyto(c, a)),
-        "add": ("c = a + b", lambda: np.add(a, b, out=c)),
-        "update": ("a = a + b", lambda: np.add(a, b, out=a)),
+    # with the number of arrays that are read or written
+    kernels: dict[str, tuple[str, int, Callable[[], object]]] = {
+        "copy": ("c = a", 2, lambda: np.copyto(c, a)),
+        "add": ("c = a + b", 3, lambda: np.add(a, b, out=c)),
+        "update": ("a = a + b", 3, lambda: np.add(a, b, out=a)),
     }
     rows = []
-    for name, (formula, kernel) in kernels.items():
+    for name, (formula, arrays, kernel) in kernels.items():
         times = []
         for _ in range(_REPEATS + 1):
             ctx.world.Barrier()
             started = perf_counter()
-            kernel()  # type: ignore[no-untyped-call]
+            kernel()
             times.append(perf_counter() - started)
         slowest = ctx.gather(np.array(times[1:])).max(axis=0)
-        moved = ctx.size * _KERNELS[name] * _BYTES
+        moved = ctx.size * arrays * _BYTES
         p10, median, p90 = (moved / float(t) for t in np.percentile(slowest, [90, 50, 10]))
         rows.append(
             {
