@@ -3,6 +3,7 @@
 #include "bindings/operations.hpp"
 
 #include <array>
+#include <cstring>
 #include <utility>
 
 #include "bindings/register.hpp"
@@ -76,11 +77,15 @@ std::vector<std::size_t> exchange_lengths(Transport& transport,
   const auto size = static_cast<std::size_t>(transport.size());
   const auto rank = static_cast<std::size_t>(transport.rank());
   const std::size_t columns = lengths.size() + 1;
-  std::vector<std::size_t> own(lengths.begin(), lengths.end());
-  own.push_back(row_bytes);
+  constexpr std::size_t kNumber = sizeof(std::size_t);
+  Scratch memory(transport, (size + 1) * columns * kNumber);
+  const std::span<std::byte> own = memory.part(0, columns * kNumber);
+  const std::span<std::byte> told = memory.part(own.size(), size * own.size());
+  std::memcpy(own.data(), lengths.data(), lengths.size_bytes());
+  std::memcpy(own.data() + lengths.size_bytes(), &row_bytes, kNumber);
+  all_gather(transport, own, told, {}, 0, options);
   std::vector<std::size_t> all(size * columns);
-  all_gather(transport, std::as_bytes(std::span(own)), std::as_writable_bytes(std::span(all)), {},
-             0, options);
+  std::memcpy(all.data(), told.data(), told.size());
   std::vector<std::size_t> mine;
   for (std::size_t peer = 0; peer < size; ++peer) {
     if (all[peer * columns + lengths.size()] != all[lengths.size()]) {
@@ -196,7 +201,7 @@ Prepared prepare_gather_parts(const py::object& mine, std::size_t row_bytes, con
   const Options options = options_of(label, timeout_s, read_fault(view), view.passed);
   const auto parts = std::make_shared<Parts>();
   return {named("all-gather", label),
-          {view.owner},
+          {view.owner, py::cast(parts)},
           [bytes = view.bytes, type = view.dtype, row_bytes, options, parts](Transport& transport,
                                                                              const Watch& watch) {
             const Options now = watched(options, watch);
@@ -215,7 +220,7 @@ Prepared prepare_all_to_all(const py::object& sent, const std::vector<std::size_
   Options options = options_of(label, timeout_s, read_fault(view), view.passed);
   const auto parts = std::make_shared<Parts>();
   return {named("all-to-all", label),
-          {view.owner},
+          {view.owner, py::cast(parts)},
           [bytes = view.bytes, type = view.dtype, sent_lengths, row_bytes, options, parts](
               Transport& transport, const Watch& watch) {
             Options now = watched(options, watch);

@@ -179,7 +179,6 @@ void all_reduce(Transport& transport, std::span<std::byte> data, const AllReduce
 
 void grouped_all_reduce(Transport& transport, std::span<const std::span<std::byte>> arrays,
                         std::size_t fusion_bytes, const AllReduce& request) {
-  std::vector<std::byte> fused;
   for (std::size_t first = 0; first < arrays.size();) {
     std::size_t last = first;
     std::size_t bytes = 0;
@@ -189,13 +188,16 @@ void grouped_all_reduce(Transport& transport, std::span<const std::span<std::byt
     if (last - first == 1) {
       all_reduce(transport, arrays[first], request);
     } else {
-      fused.resize(bytes);
-      std::byte* at = fused.data();
+      Scratch memory(transport, bytes);
+      const std::span<std::byte> fused = memory.part(0, bytes);
+      auto at = fused.begin();
       for (std::size_t i = first; i < last; ++i) at = std::ranges::copy(arrays[i], at).out;
       all_reduce(transport, fused, request);
-      at = fused.data();
-      for (std::size_t i = first; i < last; at += arrays[i++].size()) {
-        std::copy_n(at, arrays[i].size(), arrays[i].begin());
+      at = fused.begin();
+      for (std::size_t i = first; i < last; ++i) {
+        const auto size = static_cast<std::ptrdiff_t>(arrays[i].size());
+        std::copy_n(at, size, arrays[i].begin());
+        at += size;
       }
     }
     first = last;
