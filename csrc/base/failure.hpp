@@ -8,7 +8,7 @@
 
 namespace mls {
 
-enum class FailureKind { config, timeout, rank_failed };
+enum class FailureKind { config, timeout, rank_failed, corrupt };
 
 class Failure : public std::runtime_error {
  public:

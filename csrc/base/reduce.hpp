@@ -16,8 +16,6 @@
 
 #include <cstddef>
 #include <span>
-#include <string_view>
-#include <vector>
 
 #include "base/dtype.hpp"
 
@@ -46,10 +44,5 @@ void reduce_blocks(const Combine& how, std::span<const std::byte* const> from,
 
 // dtype is a float, divisor > 0
 void divide(DType dtype, std::byte* data, std::size_t count, int divisor);
-
-// What this machine can run, slowest first; the last one is used unless a test chooses another.
-std::vector<std::string_view> isa_levels();
-std::string_view isa();
-bool set_isa(std::string_view level);
 
 }  // namespace mls

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "base/failure.hpp"
-#include "base/reduce.hpp"
+#include "base/isa.hpp"
 #include "bindings/register.hpp"
 #include "comm/mpi.hpp"
 
@@ -22,6 +22,8 @@ py::object error_of(const Failure& failure) {
       return errors.attr("Timeout")(failure.what());
     case FailureKind::rank_failed:
       return errors.attr("RankFailed")(failure.what(), failure.ranks());
+    case FailureKind::corrupt:
+      return errors.attr("CorruptData")(failure.what());
     case FailureKind::config:
       break;
   }
@@ -75,6 +77,7 @@ PYBIND11_MODULE(MLS_MODULE, m) {
   mls::register_transports(m);
   mls::register_collectives(m);
   mls::register_engine(m);
+  mls::register_codecs(m);
   m.def("build_info", &mls::build_info);
   m.def("isa_levels", &mls::py_isa_levels);
   m.def("isa", [] { return std::string(mls::isa()); });

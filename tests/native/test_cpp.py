@@ -12,6 +12,7 @@ HERE = Path(__file__).parent
 CSRC = HERE.parent.parent / "csrc"
 SOURCES = [
     *sorted((CSRC / "base").glob("*.cpp")),
+    *sorted((CSRC / "codec").glob("*.cpp")),
     *sorted(path for path in (CSRC / "comm").glob("*.cpp") if path.name != "mpi.cpp"),
     *sorted(HERE.glob("*.cpp")),
 ]
@@ -57,8 +58,9 @@ def test_the_native_tests_pass_under_a_sanitizer(sanitizer, tmp_path):
 
 @pytest.mark.parametrize("optimisation", ["-O0", "-O2"])
 @pytest.mark.parametrize("level", ["avx2", "avx512"])
-def test_code_of_an_instruction_set_cannot_replace_another(level, optimisation, tmp_path):
+@pytest.mark.parametrize("kernels", ["base/reduce", "codec/kernels"])
+def test_code_of_an_instruction_set_cannot_replace_another(kernels, level, optimisation, tmp_path):
     """A weak symbol of these files could be linked into code that runs on any machine."""
-    target = compiled(CSRC / "base" / f"reduce_{level}.cpp", [optimisation], tmp_path)
+    target = compiled(CSRC / f"{kernels}_{level}.cpp", [optimisation], tmp_path)
     symbols = call(["nm", "--defined-only", target], timeout_s=60)
     assert [line for line in symbols.splitlines() if line.split()[-2] in {"W", "V", "u"}] == []

@@ -1,0 +1,14 @@
+// Kernels of the codecs for any machine. Like reduce.inc, they
+// call no inline function of a header; tests/native checks the object files for that.
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+#include "codec/cast.hpp"
+
+#define MLS_ISA baseline
+#define MLS_F16C 0
+#include "base/half.inc"
+#include "codec/cast.inc"
