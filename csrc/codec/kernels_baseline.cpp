@@ -7,8 +7,11 @@
 #include <type_traits>
 
 #include "codec/cast.hpp"
+#include "codec/select.hpp"
 
 #define MLS_ISA baseline
 #define MLS_F16C 0
+#define MLS_VECTOR_BYTES 16
 #include "base/half.inc"
 #include "codec/cast.inc"
+#include "codec/select.inc"
