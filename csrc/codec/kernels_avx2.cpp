@@ -10,6 +10,7 @@
 #include <type_traits>
 
 #include "codec/cast.hpp"
+#include "codec/low_rank.hpp"
 #include "codec/select.hpp"
 
 #pragma GCC target("avx2,fma,f16c")
@@ -19,6 +20,7 @@
 #define MLS_VECTOR_BYTES 32
 #include "base/half.inc"
 #include "codec/cast.inc"
+#include "codec/low_rank.inc"
 #include "codec/select.inc"
 
 #endif

@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "codec/cast.hpp"
+#include "codec/low_rank.hpp"
 #include "codec/select.hpp"
 
 #define MLS_ISA baseline
@@ -14,4 +15,5 @@
 #define MLS_VECTOR_BYTES 16
 #include "base/half.inc"
 #include "codec/cast.inc"
+#include "codec/low_rank.inc"
 #include "codec/select.inc"
