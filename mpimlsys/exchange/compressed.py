@@ -125,6 +125,7 @@ class CompressedExchange(AllReduceExchange):
         return self._native.Compressor(
             bucket.gradient.size,
             parts=list(place.parts),
+            matrices=list(place.matrices),
             feedback=how.error_feedback,
             momentum=how.momentum,
             clip_norm=how.clip_norm * share,
