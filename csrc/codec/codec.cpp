@@ -4,6 +4,7 @@
 
 #include "base/failure.hpp"
 #include "codec/cast.hpp"
+#include "codec/quantise.hpp"
 
 namespace mls {
 namespace {
@@ -13,6 +14,7 @@ using Table = std::array<const Codec*, kCodecs>;
 Table make_table() {
   Table table{};
   for (const Codec& row : kCastCodecs) table[static_cast<std::size_t>(row.id)] = &row;
+  for (const Codec& row : kQuantiseCodecs) table[static_cast<std::size_t>(row.id)] = &row;
   return table;
 }
 

@@ -10,12 +10,15 @@
 #include <type_traits>
 
 #include "codec/cast.hpp"
+#include "codec/quantise.hpp"
 
 #pragma GCC target("avx2,fma,f16c")
 
 #define MLS_ISA avx2
 #define MLS_F16C 1
+#define MLS_AVX2 1
 #include "base/half.inc"
 #include "codec/cast.inc"
+#include "codec/quantise.inc"
 
 #endif

@@ -7,8 +7,11 @@
 #include <type_traits>
 
 #include "codec/cast.hpp"
+#include "codec/quantise.hpp"
 
 #define MLS_ISA baseline
 #define MLS_F16C 0
+#define MLS_AVX2 0
 #include "base/half.inc"
 #include "codec/cast.inc"
+#include "codec/quantise.inc"
