@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from mpimlsys import data, errors, exchange, nn, optim
+    from mpimlsys import compress, data, errors, exchange, nn, optim
     from mpimlsys.collectives import (
         allgather,
         allgather_async,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from mpimlsys.timeline import trace
     from mpimlsys.train.trainer import Trainer
 
-_MODULES = ("data", "errors", "exchange", "nn", "optim")
+_MODULES = ("compress", "data", "errors", "exchange", "nn", "optim")
 _NAMES = {
     "CommSection": "mpimlsys.jobfile",
     "Context": "mpimlsys.context",
@@ -65,6 +65,7 @@ __all__ = [
     "barrier_async",
     "broadcast",
     "broadcast_async",
+    "compress",
     "data",
     "errors",
     "exchange",

@@ -109,11 +109,23 @@ class OptimizerSection:
     name: str = _key(
         "sgd",
         "How parameters are updated.",
-        choices=("sgd", "momentum", "nesterov", "adam", "adamw", "lamb"),
+        choices=(
+            "sgd",
+            "momentum",
+            "nesterov",
+            "adam",
+            "adamw",
+            "lamb",
+            "onebit_adam",
+            "zero_one_adam",
+        ),
     )
     lr: float = _key(0.01, "Learning rate.", minimum=0)
     momentum: float | None = _key(None, "Momentum of `sgd`, `momentum` and `nesterov`.", minimum=0)
     weight_decay: float | None = _key(None, "Weight decay (L2 for `sgd`, `adam`).", minimum=0)
+    freeze_steps: int | None = _key(
+        None, "Steps after which `onebit_adam` freezes the variance and compresses.", minimum=1
+    )
     schedule: str = _key(
         "constant",
         "Learning rate over time.",
@@ -128,11 +140,33 @@ class OptimizerSection:
 @dataclass(frozen=True)
 class ExchangeSection:
     kind: str = _key("allreduce", "How gradients are combined.", choices=("allreduce",))
-    compress: str = _key("none", "Gradient compression.", choices=("none",))
+    compress: str = _key(
+        "none",
+        "Compression of gradients: `none`, a codec such as `fp16`, `int8`, `top_k:0.01`, "
+        "`top_k:0.01+int8` or `power_sgd:4` (see docs/compression.md), or `auto`, which measures.",
+    )
     error_feedback: str = _key(
-        "ef21",
-        "Kind of error feedback; no effect without compression.",
-        choices=("ef21", "classic", "none"),
+        "classic",
+        "What becomes of what a compressed gradient leaves out; no effect without compression.",
+        choices=("classic", "ef21", "none"),
+    )
+    compress_min_elements: int = _key(
+        0, "Parameters with fewer elements, and vectors, are not compressed; 0: all are.", minimum=0
+    )
+    compress_warmup_steps: int = _key(0, "Steps before anything is compressed.", minimum=0)
+    compress_ramp_steps: int = _key(
+        0,
+        "Steps in which the ratio of `top_k` or `random_k` falls from 0.25 to its own.",
+        minimum=0,
+    )
+    compress_momentum: float = _key(
+        0.0,
+        "With `classic` feedback: momentum before compression (DGC), in the place of the "
+        "optimiser's. With `ef21`: weight of the past in what is sent.",
+        minimum=0,
+    )
+    compress_clip_norm: float = _key(
+        0.0, "Largest norm of a rank's gradient times the root of the ranks; 0: none.", minimum=0
     )
     consistency: str = _key(
         "bsp", "Consistency of parameter servers; no effect without them.", choices=("bsp",)

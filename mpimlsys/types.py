@@ -79,6 +79,8 @@ class Exchange(Protocol):
 
     def state_dict(self) -> State: ...
 
+    def own_state_dict(self) -> State | None: ...
+
     def load_state_dict(self, state: Mapping[str, Array]) -> None: ...
 
     def close(self) -> None: ...
@@ -92,12 +94,14 @@ class Segment:
         name: dotted path in the model, such as ``"0.weight"``.
         start, stop: element range.
         decay: whether weight decay applies (false for biases and norms where the user says so).
+        shape: of the parameter.
     """
 
     name: str
     start: int
     stop: int
     decay: bool = True
+    shape: tuple[int, ...] = ()
 
 
 class Optimizer(Protocol):

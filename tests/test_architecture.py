@@ -23,13 +23,14 @@ ALLOWED = {
     "process_sets": {"network", "choice"},
     "context": {"native", "network", "process_sets", "choice", "hangs", "kernels"},
     "collectives": {"context", "process_sets"},
-    "exchange": {"collectives", "context", "native", "kernels"},
+    "compress": set(),
+    "exchange": {"compress", "collectives", "context", "native", "kernels"},
     "timeline": {"context"},
-    "train": {"exchange", "collectives", "context", "native", "nn", "optim", "data", "kernels"}
+    "train": {"exchange", "compress", "collectives", "context", "native", "nn", "optim", "data", "kernels"}
     | {"timeline"},
     "launch": {"train", "context", "native"},
     "doctor": {"launch", "context", "native"},
-    "bench": {"train", "nn", "optim", "data", "context", "choice", "native", "kernels"},
+    "bench": {"train", "compress", "nn", "optim", "data", "context", "choice", "native", "kernels"},
     "cli": {"train", "launch", "doctor", "bench", "context"},
 }
 ONLY_GROUND = {"errors": set(), "types": set(), "config": {"errors"}, "jobfile": {"errors"}}

@@ -75,9 +75,10 @@ PYBIND11_MODULE(MLS_MODULE, m) {
   mls::register_failures();
   mls::register_trace(m);
   mls::register_transports(m);
+  mls::register_codecs(m);
+  mls::register_compressor(m);
   mls::register_collectives(m);
   mls::register_engine(m);
-  mls::register_codecs(m);
   m.def("build_info", &mls::build_info);
   m.def("isa_levels", &mls::py_isa_levels);
   m.def("isa", [] { return std::string(mls::isa()); });

@@ -13,6 +13,7 @@
 
 #include "bindings/arrays.hpp"
 #include "comm/collectives.hpp"
+#include "comm/compressor.hpp"
 
 namespace mls {
 
@@ -78,6 +79,10 @@ Prepared prepare_gather_parts(const pybind11::object& mine, std::size_t row_byte
 Prepared prepare_all_to_all(const pybind11::object& sent,
                             const std::vector<std::size_t>& sent_lengths, std::size_t row_bytes,
                             const DTypeName& dtype, const std::string& label, double timeout_s);
+Prepared prepare_compressed_all_reduce(const pybind11::object& array,
+                                       const std::shared_ptr<Compressor>& memory, const Spec& spec,
+                                       std::uint64_t step, bool measure, const std::string& label,
+                                       double timeout_s, bool check);
 Prepared prepare_barrier(const std::string& label, double timeout_s);
 
 template <class Owner, class Target, class Begin>
@@ -106,6 +111,9 @@ void define_operations(Target& target, Begin begin) {
           py::arg("row_bytes") = 1, dtype, label, timeout);
   all.def("all_to_all", &prepare_all_to_all, py::arg("sent"), py::arg("lengths"), py::kw_only(),
           py::arg("row_bytes") = 1, dtype, label, timeout);
+  all.def("compressed_all_reduce", &prepare_compressed_all_reduce, py::arg("array"),
+          py::arg("memory"), py::arg("spec"), py::kw_only(), py::arg("step"),
+          py::arg("measure") = false, label, timeout, check);
   all.def("barrier", &prepare_barrier, py::kw_only(), label, timeout);
 }
 

@@ -5,6 +5,7 @@
 #include "base/failure.hpp"
 #include "codec/cast.hpp"
 #include "codec/quantise.hpp"
+#include "codec/sparse.hpp"
 
 namespace mls {
 namespace {
@@ -15,6 +16,7 @@ Table make_table() {
   Table table{};
   for (const Codec& row : kCastCodecs) table[static_cast<std::size_t>(row.id)] = &row;
   for (const Codec& row : kQuantiseCodecs) table[static_cast<std::size_t>(row.id)] = &row;
+  for (const Codec& row : kSparseRows) table[static_cast<std::size_t>(row.id)] = &row;
   return table;
 }
 
@@ -31,6 +33,11 @@ const Codec& codec_of(CodecId id) {
     throw Failure(FailureKind::config, "there is no codec of number " + std::to_string(index));
   }
   return *table()[index];
+}
+
+Combines combines(const Spec& spec) {
+  const bool values_add_up = codec_of(spec.values).combines == Combines::sum;
+  return values_add_up ? codec_of(spec.codec).combines : Combines::gather;
 }
 
 std::span<const Codec* const> codecs() { return table(); }

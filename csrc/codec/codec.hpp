@@ -79,7 +79,8 @@ struct Codec {
   std::size_t granule;
   // Whether the spec's amount and options make sense for this codec.
   bool (*accepts)(const Spec& spec);
-  // Bytes of the payload of `count` elements at most; exactly, where the row says fixed_size.
+  // Bytes of the payload of `count` elements at most; exactly, where the row says fixed_size and
+  // the spec is not of a sample.
   std::size_t (*bound)(const Spec& spec, std::size_t count);
   bool fixed_size;
   // Returns the bytes written to `payload`, which has room for the bound.
@@ -94,6 +95,9 @@ struct Codec {
 
 // The row of a codec; throws Failure for a number that is none.
 const Codec& codec_of(CodecId id);
+
+// How payloads of this spec are combined: those of a sparse row as their values allow.
+Combines combines(const Spec& spec);
 
 // All rows, in the order of CodecId.
 std::span<const Codec* const> codecs();

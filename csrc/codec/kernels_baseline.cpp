@@ -8,10 +8,12 @@
 
 #include "codec/cast.hpp"
 #include "codec/quantise.hpp"
+#include "codec/select.hpp"
 
 #define MLS_ISA baseline
 #define MLS_F16C 0
-#define MLS_AVX2 0
+#define MLS_VECTOR_BYTES 16
 #include "base/half.inc"
 #include "codec/cast.inc"
 #include "codec/quantise.inc"
+#include "codec/select.inc"

@@ -88,6 +88,8 @@ std::string operation_named(std::int64_t value) {
       return "reduce-scatter";
     case Operation::all_to_all:
       return "all-to-all";
+    case Operation::compressed_all_reduce:
+      return "compressed all-reduce";
   }
   return "an unknown operation";
 }
@@ -100,11 +102,15 @@ std::string dtype_named_by(std::int64_t value) {
 }
 
 bool reduces(Operation operation) {
-  return operation == Operation::all_reduce || operation == Operation::reduce_scatter;
+  return operation == Operation::all_reduce || operation == Operation::reduce_scatter ||
+         operation == Operation::compressed_all_reduce;
 }
 
 std::string detail_named(Operation operation, std::int64_t value) {
   if (operation == Operation::all_gather) return "other lengths of parts";
+  if (operation == Operation::compressed_all_reduce) {
+    return "a compression with the fingerprint " + std::to_string(value);
+  }
   if (!reduces(operation)) return "root " + std::to_string(value);
   constexpr std::array<const char*, 5> names{"sum", "min", "max", "product", "average"};
   static_assert(static_cast<int>(ReduceOp::product) == 3 && kAverage == 4);

@@ -21,7 +21,8 @@ enum class Operation : std::uint8_t {
   broadcast,
   all_gather,
   reduce_scatter,
-  all_to_all
+  all_to_all,
+  compressed_all_reduce
 };
 
 // Why a rank cannot take part although it was called.

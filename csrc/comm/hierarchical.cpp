@@ -64,13 +64,12 @@ std::vector<Part> in_bytes(std::vector<Part> parts, std::size_t element) {
 
 }  // namespace
 
-void hierarchical_all_reduce(Transport& transport, std::span<std::byte> data, const Combine& how,
-                             const Intent& intent, const Story& story, std::size_t segment_bytes) {
+void in_levels(Transport& transport, std::span<std::byte> data, const Combine& inside,
+               const Intent& intent, const Story& story, std::size_t segment_bytes,
+               const BetweenNodes& exchange) {
   const Nodes nodes = nodes_of(transport);
-  const std::size_t element = size_of(how.dtype);
+  const std::size_t element = size_of(inside.dtype);
   const std::vector<Part> slices = slices_of(nodes, data.size() / element);
-  Combine inside = how;
-  inside.divisor = 1;  // divided once, between the nodes
   const Group mates{nodes.ranks[nodes.own], static_cast<int>(nodes.place)};
   const Wire inner{transport,        mates,        Channel::all_gather, story.sequence(),
                    story.deadline(), segment_bytes};
@@ -85,12 +84,7 @@ void hierarchical_all_reduce(Transport& transport, std::span<std::byte> data, co
     const Wire outer{transport,        group,        Channel::all_reduce, story.sequence(),
                      story.deadline(), segment_bytes};
     const Part slice = slices[nodes.place];
-    const std::span<std::byte> own = data.subspan(slice.start * element, slice.length * element);
-    if (between_nodes(own.size(), nodes.ranks.size()) == Algorithm::ring) {
-      ring_all_reduce(outer, own, how);
-    } else {
-      halving_all_reduce(outer, own, how);
-    }
+    exchange(outer, data.subspan(slice.start * element, slice.length * element));
   };
 
   if (Board* board = transport.board()) {
@@ -106,6 +100,21 @@ void hierarchical_all_reduce(Transport& transport, std::span<std::byte> data, co
     between();
     if (mates.size() > 1) ring_all_gather(inner, data, slices, element);
   }
+}
+
+void hierarchical_all_reduce(Transport& transport, std::span<std::byte> data, const Combine& how,
+                             const Intent& intent, const Story& story, std::size_t segment_bytes) {
+  Combine inside = how;
+  inside.divisor = 1;  // divided once, between the nodes
+  in_levels(transport, data, inside, intent, story, segment_bytes,
+            [&](const Wire& outer, std::span<std::byte> own) {
+              const auto nodes = static_cast<std::size_t>(outer.size());
+              if (between_nodes(own.size(), nodes) == Algorithm::ring) {
+                ring_all_reduce(outer, own, how);
+              } else {
+                halving_all_reduce(outer, own, how);
+              }
+            });
 }
 
 }  // namespace mls

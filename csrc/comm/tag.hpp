@@ -7,7 +7,15 @@
 
 namespace mls {
 
-enum class Channel : std::uint8_t { agree, all_reduce, broadcast, all_gather, all_to_all, clocks };
+enum class Channel : std::uint8_t {
+  agree,
+  all_reduce,
+  broadcast,
+  all_gather,
+  all_to_all,
+  clocks,
+  frames
+};
 
 struct Tag {
   int value;
@@ -17,7 +25,7 @@ struct Tag {
                                ((sequence & 0x3fu) << 6) | (step & 0x3fu))) {}
 };
 
-static_assert(Tag(Channel::clocks, ~0u, ~0ull).value <= 32767);
+static_assert(Tag(Channel::frames, ~0u, ~0ull).value <= 32767);
 static_assert(Tag(Channel::agree, 1, 0).value != Tag(Channel::agree, 2, 0).value);
 
 }  // namespace mls

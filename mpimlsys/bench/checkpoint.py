@@ -169,4 +169,4 @@ def _window(
 
 
 def _begin(trainer: Trainer, saver: Saver) -> None:
-    saver.begin(trainer.steps_done, trainer.state_dict(), {})
+    saver.begin(trainer.steps_done, trainer.state_dict(), {}, trainer.own_state_dict())

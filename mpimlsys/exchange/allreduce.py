@@ -7,24 +7,49 @@ ready in, so that the background threads of all ranks run the same operations.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mpimlsys import compress as compression
 from mpimlsys.context import Context
 from mpimlsys.errors import ConfigError
-from mpimlsys.types import Array, Bucket, State
+from mpimlsys.types import Array, Bucket, Segment, State
 
 _STORY_S = 1.0  # lets the operation's own deadline come first: its error names the peer
 
 
 @dataclass(frozen=True)
 class AllReduce:
-    """The all-reduce exchange; it has no options beside those of ``comm``."""
+    """The all-reduce exchange.
 
-    def open(self, ctx: Context, bucket_count: int) -> AllReduceExchange:
-        """The live exchange of a model with ``bucket_count`` buckets. Collective over workers."""
-        return AllReduceExchange(ctx, bucket_count)
+    Args:
+        compress: a codec such as ``"top_k:0.01"``, or a :class:`mpimlsys.compress.Compression`;
+            None sends the gradients as they are.
+        seed: of codecs that draw at random; the same on all ranks.
+    """
+
+    compress: str | compression.Compression | None = None
+    seed: int = 0
+
+    def open(
+        self, ctx: Context, buckets: Sequence[Bucket], segments: Sequence[Segment] = ()
+    ) -> AllReduceExchange:
+        """The live exchange of a model. Collective over workers.
+
+        Args:
+            buckets: of the model's gradient.
+            segments: the places of its parameters.
+
+        Raises:
+            ConfigError: the gradients cannot be compressed.
+        """
+        if self.compress is None:
+            return AllReduceExchange(ctx, len(buckets))
+        from mpimlsys.exchange.compressed import CompressedExchange
+
+        how = compression.of(self.compress)
+        return CompressedExchange(ctx, buckets, segments, how, self.seed)
 
 
 class AllReduceExchange:
@@ -67,6 +92,10 @@ class AllReduceExchange:
     def state_dict(self) -> State:
         """All-reduce keeps nothing between steps."""
         return {}
+
+    def own_state_dict(self) -> State | None:
+        """What each rank has of its own: nothing."""
+        return None
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
         """Accepts only the empty state."""

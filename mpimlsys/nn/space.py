@@ -62,7 +62,7 @@ class FlatSpace:
         for name, parameter in reversed(self._named):
             stop = start + parameter.size
             parameter.attach(name, self.parameters[start:stop], self.gradients[start:stop])
-            segments.append(Segment(name, start, stop, parameter.decay))
+            segments.append(Segment(name, start, stop, parameter.decay, parameter.shape))
             start = stop
         self.segments = tuple(segments)
         self.buckets = _cut(self.segments, self.gradients, bucket_bytes)

@@ -6,21 +6,18 @@ as the same part of a step on the whole. They work in blocks that stay in the ca
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from mpimlsys.errors import ConfigError, nearest
+from mpimlsys.errors import ConfigError
 from mpimlsys.types import Array, Segment, State
 
 _BLOCK = 1 << 15  # elements: a handful of such arrays fit a second-level cache
 
 
-class _Flat:
+class Flat:
     """What the optimisers share: state arrays by name, decay per element, blocks."""
 
     state_names: tuple[str, ...] = ()
@@ -84,7 +81,7 @@ class _Flat:
         return self._decay if isinstance(self._decay, float) else self._decay[block]
 
 
-class SGD(_Flat):
+class SGD(Flat):
     """Stochastic gradient descent; see :func:`sgd`."""
 
     def __init__(self, lr: float, momentum: float, nesterov: bool, weight_decay: float) -> None:
@@ -113,7 +110,7 @@ class SGD(_Flat):
         self.steps += 1
 
 
-class Adam(_Flat):
+class Adam(Flat):
     """Adam, AdamW and LAMB; see :func:`adam`, :func:`adamw`, :func:`lamb`."""
 
     state_names = ("mean", "square")
@@ -214,45 +211,3 @@ def lamb(
 ) -> Adam:
     """Adam's direction, scaled per parameter to its norm. Source: You et al. 2020, algorithm 2."""
     return Adam(lr, betas, eps, weight_decay, "lamb")
-
-
-def _momentum(lr: float, *, momentum: float = 0.9, weight_decay: float = 0.0) -> SGD:
-    return sgd(lr, momentum=momentum, weight_decay=weight_decay)
-
-
-def _nesterov(lr: float, *, momentum: float = 0.9, weight_decay: float = 0.0) -> SGD:
-    return sgd(lr, momentum=momentum, nesterov=True, weight_decay=weight_decay)
-
-
-_BY_NAME: Mapping[str, Callable[..., SGD | Adam]] = MappingProxyType(
-    {
-        "sgd": sgd,
-        "momentum": _momentum,
-        "nesterov": _nesterov,
-        "adam": adam,
-        "adamw": adamw,
-        "lamb": lamb,
-    }
-)
-
-
-def from_name(name: str, lr: float, **options: Any) -> SGD | Adam:
-    """The optimiser of a job file.
-
-    Args:
-        name: ``sgd``, ``momentum``, ``nesterov``, ``adam``, ``adamw`` or ``lamb``.
-        lr: learning rate.
-        options: keyword arguments of its function.
-
-    Raises:
-        ConfigError: unknown name, or an option that it does not have.
-    """
-    if name not in _BY_NAME:
-        raise ConfigError(f"optimizer.name = {name!r} is unknown.{nearest(name, _BY_NAME)}")
-    known = inspect.signature(_BY_NAME[name]).parameters
-    for option in options:
-        if option not in known:
-            raise ConfigError(
-                f"optimizer.{option} does not apply to {name!r}.{nearest(option, known)}"
-            )
-    return _BY_NAME[name](lr, **options)

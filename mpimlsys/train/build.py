@@ -7,14 +7,15 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from mpimlsys import data, exchange, nn, optim
+from mpimlsys.compress import Compression, Feedback, parse
 from mpimlsys.context import Context
 from mpimlsys.errors import ConfigError, nearest
-from mpimlsys.jobfile import Job, OptimizerSection
+from mpimlsys.jobfile import ExchangeSection, Job, OptimizerSection
 from mpimlsys.train.trainer import Trainer, total_steps
 from mpimlsys.types import Dataset
 
@@ -101,10 +102,11 @@ def make_trainer(
         model = _model(job, description)
         optimizer = _optimizer(job.optimizer)
         schedule = _schedule(job.optimizer, total_steps)
+        compress = compression_of(job.exchange)
     return Trainer(
         model,
         optimizer=optimizer,
-        exchange=exchange.AllReduce(),
+        exchange=exchange.AllReduce(compress=compress, seed=job.job.seed),
         schedule=schedule,
         clip_norm=job.optimizer.clip_norm,
         accumulate=job.data.accumulate,
@@ -119,6 +121,28 @@ def wants_classes(job: Job) -> bool:
     if job.data.targets == "auto":
         return job.model.name != _REGRESSION
     return job.data.targets == "classes"
+
+
+def compression_of(section: ExchangeSection) -> Compression | None:
+    """What a job says about compression.
+
+    Raises:
+        ConfigError: it is not possible.
+    """
+    if section.compress == "none":
+        return None
+    try:
+        return Compression(
+            parse(section.compress),
+            error_feedback=cast(Feedback, section.error_feedback),
+            min_elements=section.compress_min_elements,
+            warmup_steps=section.compress_warmup_steps,
+            ramp_steps=section.compress_ramp_steps,
+            momentum=section.compress_momentum,
+            clip_norm=section.compress_clip_norm,
+        )
+    except ConfigError as error:
+        raise ConfigError(f"[exchange] {error}") from error
 
 
 def _model(job: Job, description: data.Description) -> nn.Module:
@@ -167,7 +191,7 @@ def _own_model(name: str, options: dict[str, Any]) -> nn.Module:
 def _optimizer(section: OptimizerSection) -> Any:
     options = {
         key: getattr(section, key)
-        for key in ("momentum", "weight_decay")
+        for key in ("momentum", "weight_decay", "freeze_steps")
         if getattr(section, key) is not None
     }
     return optim.from_name(section.name, section.lr, **options)

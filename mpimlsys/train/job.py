@@ -216,7 +216,8 @@ class _Run:
             if self._recorder is not None:  # rank 0
                 self._recorder.flush()
         tensors = trainer.state_dict() | self._bench.description.tensors()
-        self._saver.begin(trainer.steps_done, tensors, self._bench.manifest())
+        own = trainer.own_state_dict()
+        self._saver.begin(trainer.steps_done, tensors, self._bench.manifest(), own)
         self._begun_at = monotonic()
 
     def _path(self) -> Path:

@@ -85,7 +85,11 @@ class Saver:
         return None
 
     def begin(
-        self, step: int, tensors: Mapping[str, Array], manifest: Mapping[str, object]
+        self,
+        step: int,
+        tensors: Mapping[str, Array],
+        manifest: Mapping[str, object],
+        own: Mapping[str, Array] | None = None,
     ) -> None:
         """Copy this rank's share of the state and start to write it. Collective.
 
@@ -93,11 +97,16 @@ class Saver:
             step: steps done.
             tensors: the state, the same on all ranks.
             manifest: what to remember about the run.
+            own: state of this rank alone, under names that no other rank has; None on all ranks
+                where there is no such state.
         """
         self.finish()
         started = perf_counter()
-        parts = shares(tensors, self._ctx.size)
-        rank, self._files = self._ctx.rank, len(parts)
+        rank, parts = self._ctx.rank, shares(tensors, self._ctx.size)
+        if own is not None:
+            parts += [[] for _ in range(self._ctx.size - len(parts))]
+            parts[rank] += [Part(name, v.shape, 0, v.reshape(-1)) for name, v in own.items()]
+        self._files = len(parts)
         mine = self._copied(parts[rank]) if rank < self._files else None
         self.begun_step, self._manifest = step, manifest
         self._writing = self._thread.submit(self._write, mine)

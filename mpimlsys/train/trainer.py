@@ -7,12 +7,14 @@ that must survive a restart is in ``state_dict()``.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
 from mpimlsys import context
+from mpimlsys.compress import Codec, Compression
 from mpimlsys.context import Context, raise_together
 from mpimlsys.data import ArrayDataset, Prefetcher, epoch_order, shard, steps_per_epoch
 from mpimlsys.errors import ConfigError, Diverged, MpimlsysError
@@ -87,7 +89,9 @@ class Trainer:
         self.space.initialise(seed)
         ctx.native.broadcast(ctx.peers.transport, self.space.parameters, 0, timeout_s=ctx.timeout_s)
         optimizer.bind(self.space.parameters, self.space.segments)
-        self.exchange = (exchange or AllReduce()).open(ctx, len(self.space.buckets))
+        self._prepare = getattr(optimizer, "prepare", None)
+        how = _for_optimizer(optimizer, exchange or AllReduce(seed=seed))
+        self.exchange = how.open(ctx, self.space.buckets, self.space.segments)
 
     def fit(
         self,
@@ -218,8 +222,13 @@ class Trainer:
         state["trainer.steps_done"] = np.array(self.steps_done, np.int64)
         return state
 
+    def own_state_dict(self) -> State | None:
+        """The same of what each rank has of its own; None on all ranks if there is nothing."""
+        own = self.exchange.own_state_dict()
+        return None if own is None else {f"exchange.{name}": value for name, value in own.items()}
+
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
-        """Take over what :meth:`state_dict` returned.
+        """Take over what :meth:`state_dict` and every rank's :meth:`own_state_dict` returned.
 
         Raises:
             ConfigError: the state belongs to another model or optimiser.
@@ -337,6 +346,8 @@ class Trainer:
             bucket = self.space.ready(parameter)
             if bucket is not None:
                 begun.add(bucket.index)
+                if self._prepare is not None:
+                    self._prepare(bucket, self.context.group.size)
                 self.exchange.begin(bucket)
 
         loss = 0.0
@@ -396,6 +407,20 @@ def total_steps(count: int, batch_size: int, epochs: int, max_steps: int = 0) ->
     """
     total = epochs * steps_per_epoch(count, batch_size)
     return min(total, max_steps) if max_steps else total
+
+
+def _for_optimizer(optimizer: Any, exchange: AllReduce) -> AllReduce:
+    """The exchange, with the compression that a compressed optimiser is made for."""
+    dense_at = getattr(optimizer, "dense_at", None)
+    if dense_at is None:
+        return exchange
+    if exchange.compress is not None:
+        raise ConfigError(
+            f"{type(optimizer).__name__} compresses its momentum by itself; leave out "
+            "exchange.compress."
+        )
+    sign = Compression(Codec("sign"), "classic", dense_at=dense_at)
+    return replace(exchange, compress=sign)
 
 
 def _not_yet(parameter: Any) -> None:

@@ -1,0 +1,142 @@
+#include "comm/compressed.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <string>
+#include <vector>
+
+#include "codec/frame.hpp"
+#include "codec/random.hpp"
+#include "codec/sparse.hpp"
+#include "comm/frames.hpp"
+#include "comm/hierarchical.hpp"
+#include "comm/prepare.hpp"
+#include "comm/story.hpp"
+
+namespace mls {
+namespace {
+
+// To find out whether ranks mean the same compression.
+int fingerprint(const Spec& spec, const Compression& how, std::uint64_t step) {
+  std::uint64_t digest = key_of(step, how.seed);
+  const auto mix = [&](double number) {
+    digest = key_of(digest ^ std::bit_cast<std::uint64_t>(number), 1);
+  };
+  mix(static_cast<double>(spec.codec));
+  mix(spec.amount);
+  mix(static_cast<double>(spec.values));
+  mix(spec.stochastic + 2 * spec.sampled + 4 * spec.unbiased);
+  mix(static_cast<double>(how.feedback));
+  mix(static_cast<double>(how.pattern));
+  mix(how.momentum);
+  mix(how.clip_norm);
+  for (const Part part : how.parts) {
+    mix(static_cast<double>(part.start));
+    mix(static_cast<double>(part.length));
+  }
+  return static_cast<int>(digest & 0x7fffffff);
+}
+
+double squares(std::span<const float> x) {
+  double sum = 0;
+  for (const float value : x) sum += double{value} * value;
+  return sum;
+}
+
+void exchange(const Wire& wire, std::span<float> x, Compressor& memory,
+              const CompressedAllReduce& request) {
+  const auto ranks = static_cast<std::size_t>(wire.size());
+  const std::uint64_t key = key_of(memory.how().seed, request.step);
+  std::span<float> y;
+  {
+    const Span span(wire.transport.trace(), "load");
+    y = memory.load(x, ranks);
+  }
+  const double before = request.measure ? squares(y) : 0;
+  FrameExchange frames(wire, request.spec, memory, key, y, x, request.measure);
+  Pattern pattern = memory.how().pattern;
+  if (pattern == Pattern::automatic) {
+    pattern = pattern_for(request.spec, memory.how().feedback, x.size(), ranks);
+  }
+  switch (pattern) {
+    case Pattern::ring:
+      frames.ring();
+      break;
+    case Pattern::same_elements:
+      frames.same_elements();
+      break;
+    case Pattern::balanced:
+      frames.balanced();
+      break;
+    case Pattern::gather:
+      frames.gather();
+      break;
+    default:
+      frames.owners();
+  }
+  const bool known = request.measure && memory.how().feedback != Feedback::none && before > 0;
+  memory.error = known ? squares(y) / before : -1;
+}
+
+}  // namespace
+
+Pattern pattern_for(const Spec& spec, Feedback feedback, std::size_t count, std::size_t ranks) {
+  constexpr std::size_t kLatencyBound = 16 * 1024;  // bytes
+  const Codec& codec = codec_of(spec.codec);
+  const bool values_add_up = spec.codec == CodecId::random_k && spec.values == CodecId::none;
+  if (values_add_up) return Pattern::same_elements;
+  if (ranks <= 2 || (ranks - 1) * frame_bound(spec, count) <= kLatencyBound) return Pattern::gather;
+  if (codec.combines == Combines::sum && !codec.sparse && feedback != Feedback::ef21) {
+    return Pattern::ring;
+  }
+  const bool selects = spec.codec == CodecId::top_k && k_of(spec, count) >= ranks;
+  return selects ? Pattern::balanced : Pattern::owners;
+}
+
+void compressed_all_reduce(Transport& transport, std::span<float> data, Compressor& memory,
+                           const CompressedAllReduce& request) {
+  memory.sent = {};
+  {
+    Story story("compressed all-reduce", transport, request.options, data.size_bytes());
+    const bool fits = data.size() == memory.how().count;
+    const Fault fault = fits ? request.options.fault : Fault::wrong_size;
+    const Intent intent{
+        .operation = Operation::compressed_all_reduce,
+        .dtype = static_cast<int>(DType::f32),
+        .detail = fingerprint(request.spec, memory.how(), request.step),
+        .count = data.size(),
+        .fault = request.options.fault == Fault::none ? fault : request.options.fault};
+    story.tell([&] {
+      prepare(transport, intent, request.options, story);
+      if (transport.size() == 1 || memory.compressed() == 0) return;
+      const std::size_t segment = request.options.segment(transport);
+      std::vector<float> packed(memory.whole() ? 0 : memory.compressed());
+      if (!memory.whole()) memory.gather(data, true, packed);
+      const std::span<float> x = memory.whole() ? data : std::span(packed);
+      const int nodes = 1 + *std::ranges::max_element(transport.nodes());
+      if (nodes > 1 && nodes < transport.size()) {
+        const auto between = [&](const Wire& outer, std::span<std::byte> slice) {
+          const Wire wire{transport,        outer.group,      Channel::frames,
+                          story.sequence(), story.deadline(), segment};
+          exchange(wire, {reinterpret_cast<float*>(slice.data()), slice.size() / sizeof(float)},
+                   memory, request);
+        };
+        in_levels(transport, std::as_writable_bytes(x), {}, intent, story, segment, between);
+      } else {
+        const Group all = Group::all(transport.rank(), transport.size());
+        exchange({transport, all, Channel::frames, story.sequence(), story.deadline(), segment}, x,
+                 memory, request);
+      }
+      if (!memory.whole()) memory.scatter(packed, true, data);
+    });
+  }
+  if (memory.whole() || transport.size() == 1) return;
+  std::vector<float> rest(memory.how().count - memory.compressed());
+  memory.gather(data, false, rest);
+  Options options = request.options;
+  options.label += " (not compressed)";
+  all_reduce(transport, std::as_writable_bytes(std::span(rest)), {.options = options});
+  memory.scatter(rest, false, data);
+}
+
+}  // namespace mls

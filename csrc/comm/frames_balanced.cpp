@@ -1,0 +1,196 @@
+// Sparse all-reduce whose volume does not grow with the number of ranks, see frames.hpp.
+//
+//   1. every rank selects its k largest numbers, and sends each to the owner of its element: at
+//      most 2k/P to one owner, the largest of them
+//   2. owners add up, select the k/P largest sums, and send them to all ranks
+//
+// What is not sent stays where it is: in the residual of the sender, or of the owner.
+#include <algorithm>
+#include <vector>
+
+#include "codec/random.hpp"
+#include "codec/sparse.hpp"
+#include "comm/frames.hpp"
+
+namespace mls {
+namespace {
+
+// Elements that follow one another and have the same owner.
+constexpr std::size_t kBlock = 64;
+
+// Which element is where, block by block in turn.
+struct Cyclic {
+  std::size_t count;
+  std::size_t ranks;
+
+  std::size_t owner(std::size_t element) const { return element / kBlock % ranks; }
+  std::size_t place(std::size_t element) const {
+    return element / (kBlock * ranks) * kBlock + element % kBlock;
+  }
+  std::size_t element(std::size_t owner, std::size_t place) const {
+    return (place / kBlock * ranks + owner) * kBlock + place % kBlock;
+  }
+  std::size_t share(std::size_t owner) const {
+    const std::size_t rest = count % (kBlock * ranks);
+    const std::size_t begun = rest - std::min(rest, owner * kBlock);
+    return count / (kBlock * ranks) * kBlock + std::min(begun, kBlock);
+  }
+};
+
+struct Selected {
+  std::vector<std::uint32_t> places;
+  std::vector<float> values;
+
+  explicit Selected(std::size_t room = 0) : places(room), values(room) {}
+  std::size_t size() const { return places.size(); }
+
+  // Leaves the largest.
+  void keep(std::size_t most) {
+    if (size() <= most) return;
+    std::vector<std::uint32_t> kept(most);
+    kept.resize(select_top(values, most, false, {}, kept.data()));
+    for (std::size_t i = 0; i < kept.size(); ++i) {
+      places[i] = places[kept[i]];
+      values[i] = values[kept[i]];
+    }
+    places.resize(kept.size());
+    values.resize(kept.size());
+  }
+};
+
+// What was decoded, as the receivers see it.
+Selected read(const Payload& payload) {
+  Selected found(sparse_count(payload));
+  read_sparse(payload, found.places.data(), found.values.data());
+  return found;
+}
+
+Selected largest(std::span<const float> x, std::size_t k, bool sampled, Draw draw) {
+  Selected found(std::min(k, x.size()));
+  found.places.resize(select_top(x, found.size(), sampled, draw, found.places.data()));
+  found.values.resize(found.size());
+  for (std::size_t i = 0; i < found.size(); ++i) found.values[i] = x[found.places[i]];
+  return found;
+}
+
+// Of a frame of at most this many values: an index takes less than five bytes, a value with its
+// share of scales less than six.
+constexpr std::size_t room_for(std::size_t values) {
+  return sizeof(FrameHeader) + 64 + 12 * values;
+}
+
+}  // namespace
+
+void FrameExchange::balanced() {
+  const Cyclic layout{y_.size(), size()};
+  const std::size_t k = k_of(spec_, y_.size());
+  const std::size_t most_sent = std::max<std::size_t>(1, 2 * k / size());
+  const std::size_t most_told = std::max<std::size_t>(1, k / size());
+  const std::size_t room = room_for(most_sent);
+  Scratch memory(wire_.transport, 2 * size() * room);
+  const auto arrival = [&](std::size_t peer) { return memory.part(peer * room, room); };
+  const auto departure = [&](std::size_t peer) {
+    return memory.part((size() + peer) * room, room);
+  };
+  Flights receives(wire_.transport, size());
+  Flights sends(wire_.transport, size());
+  const auto receive_all = [&](std::uint64_t leg) {
+    for (std::size_t step = 1; step < size(); ++step) {
+      const std::size_t from = (own() + size() - step) % size();
+      receive(receives[from], from, leg, arrival(from));
+    }
+  };
+  const auto write = [&](const Selected& chosen, std::size_t owner, Draw draw,
+                         std::span<std::byte> frame) {
+    std::byte* const payload = frame.data() + sizeof(FrameHeader);
+    const std::size_t bytes = write_sparse(chosen.places, chosen.values, layout.share(owner),
+                                           spec_.values, draw, payload);
+    return frame.first(seal_frame(spec_, layout.share(owner), bytes, frame));
+  };
+  const auto sent = [&](std::span<std::byte> frame, std::size_t owner) {
+    return read({frame.subspan(sizeof(FrameHeader)), layout.share(owner), spec_.values});
+  };
+  const auto opened = [&](std::size_t peer, std::size_t owner, std::span<std::byte> mine) {
+    wire_.wait(receives[peer]);
+    const std::span<std::byte> bytes =
+        peer == own() ? mine : arrival(peer).first(receives[peer].arrived);
+    return read(open(bytes, layout.share(owner), peer).payload);
+  };
+
+  receive_all(0);
+  std::vector<Selected> chosen(size());
+  {
+    const Span span(wire_.transport.trace(), "select");
+    const Selected all = largest(y_, k, spec_.sampled, {key_of(key_, own() + 1), 0});
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      Selected& of_owner = chosen[layout.owner(all.places[i])];
+      of_owner.places.push_back(static_cast<std::uint32_t>(layout.place(all.places[i])));
+      of_owner.values.push_back(all.values[i]);
+    }
+  }
+  std::span<std::byte> mine;
+  for (std::size_t step = 1; step <= size(); ++step) {
+    const std::size_t to = (own() + step) % size();
+    chosen[to].keep(most_sent);
+    const Draw draw{key_of(key_, (own() + 1) * (size() + 1) + to), 0};
+    const std::span<std::byte> frame = write(chosen[to], to, draw, departure(to));
+    if (to == own()) {
+      mine = frame;
+    } else {
+      send(sends[to], to, 0, frame);
+    }
+    if (feedback_ == Feedback::none) continue;
+    const Selected told = sent(frame, to);
+    for (std::size_t i = 0; i < told.size(); ++i) {
+      const std::size_t element = layout.element(to, told.places[i]);
+      if (feedback_ == Feedback::classic || measure_) y_[element] -= told.values[i];
+      if (feedback_ == Feedback::ef21) memory_.residual[element] += told.values[i];
+      if (feedback_ == Feedback::classic && !memory_.velocity.empty()) {
+        memory_.velocity[element] = 0;
+      }
+    }
+  }
+
+  std::vector<float> passing;
+  std::vector<float>& sum = feedback_ == Feedback::none ? passing : memory_.owned;
+  sum.resize(layout.share(own()));
+  for (std::size_t peer = 0; peer < size(); ++peer) {
+    wire_.transport.at_step(peer + 1, 2 * size());
+    const Selected came = opened(peer, own(), mine);
+    for (std::size_t i = 0; i < came.size(); ++i) sum[came.places[i]] += came.values[i];
+  }
+  for (std::size_t peer = 0; peer < size(); ++peer) wire_.wait(sends[peer]);
+
+  receive_all(1);
+  std::vector<float> news;
+  if (feedback_ == Feedback::ef21) {
+    news = sum;
+    for (std::size_t place = 0; place < news.size(); ++place) {
+      news[place] -= memory_.estimate[layout.element(own(), place)];
+    }
+  }
+  const std::span<const float> owed = feedback_ == Feedback::ef21 ? news : sum;
+  const Draw draw{key_of(key_, own() + 1) + 1, 0};
+  mine = write(largest(owed, most_told, false, draw), own(), draw, departure(own()));
+  for (std::size_t step = 1; step < size(); ++step) {
+    const std::size_t to = (own() + step) % size();
+    send(sends[to], to, 1, mine);
+  }
+  if (feedback_ == Feedback::classic) {
+    const Selected told = sent(mine, own());
+    for (std::size_t i = 0; i < told.size(); ++i) sum[told.places[i]] -= told.values[i];
+  }
+  if (feedback_ != Feedback::ef21) std::ranges::fill(out_, 0.0f);
+  const std::span<float> into = feedback_ == Feedback::ef21 ? std::span(memory_.estimate) : out_;
+  for (std::size_t peer = 0; peer < size(); ++peer) {
+    wire_.transport.at_step(size() + peer + 1, 2 * size());
+    const Selected told = opened(peer, peer, mine);
+    for (std::size_t i = 0; i < told.size(); ++i) {
+      into[layout.element(peer, told.places[i])] += told.values[i];
+    }
+  }
+  for (std::size_t peer = 0; peer < size(); ++peer) wire_.wait(sends[peer]);
+  finish();
+}
+
+}  // namespace mls

@@ -1,0 +1,154 @@
+"""Gradients by compressed all-reduce: codecs, error feedback and patterns run in C++.
+
+All ranks hold the same bits after each step. What a rank keeps between steps, its residuals, is
+its own: :meth:`CompressedExchange.own_state_dict`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mpimlsys.compress import Codec, Compression, layout
+from mpimlsys.context import Context
+from mpimlsys.errors import ConfigError
+from mpimlsys.exchange.allreduce import AllReduceExchange
+from mpimlsys.exchange.residuals import shared_out
+from mpimlsys.types import Array, Bucket, Segment, State
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What one bucket cost this rank in the last step.
+
+    Attributes:
+        bucket: its index.
+        codec: what it was encoded with; ``"none"`` where it was not.
+        dense_bytes: of the bucket.
+        sent_bytes, messages: what this rank sent.
+        error: ``|C(y) - y|^2 / |y|^2`` of what it had to send; negative where it was not measured.
+    """
+
+    bucket: int
+    codec: str
+    dense_bytes: int
+    sent_bytes: int
+    messages: int
+    error: float
+
+
+class CompressedExchange(AllReduceExchange):
+    """The live exchange; made by :meth:`AllReduce.open`.
+
+    Attributes:
+        steps: exchanged so far; part of the state.
+        measure_every: the compression error is measured each so many steps; 0: never.
+    """
+
+    def __init__(
+        self,
+        ctx: Context,
+        buckets: Sequence[Bucket],
+        segments: Sequence[Segment],
+        compression: Compression,
+        seed: int,
+    ) -> None:
+        for bucket in buckets:
+            if bucket.gradient.dtype != np.float32:
+                raise ConfigError(
+                    f"compressed gradients must be float32, not {bucket.gradient.dtype}; set "
+                    "job.dtype = 'float32' or exchange.compress = 'none'."
+                )
+        super().__init__(ctx, len(buckets))
+        self._native = ctx.native
+        self._rank, self._ranks = ctx.group.rank, ctx.group.size
+        self._compression = compression
+        self._codecs: dict[Codec, Any] = {}
+        self._agreed = False
+        self.steps = 0
+        self.measure_every = 0
+        total = sum(bucket.gradient.size for bucket in buckets)
+        self._memories = [self._memory(bucket, segments, total, seed) for bucket in buckets]
+        self._sizes = [bucket.gradient.nbytes for bucket in buckets]
+
+    def finish(self) -> None:
+        """Return when all gradients hold their global sum, see the base class.
+
+        Raises:
+            CorruptData: a frame was damaged; names the rank that it came from.
+        """
+        super().finish()
+        self._agreed = bool(self._codecs)  # the first step that compresses compares the codecs
+        self.steps += 1
+
+    def traffic(self) -> list[Traffic]:
+        """What the last step cost, bucket by bucket."""
+        codec = self._compression.at(self.steps - 1)
+        return [
+            Traffic(index, str(codec), size, memory.sent_bytes, memory.messages, memory.error)
+            for index, (size, memory) in enumerate(zip(self._sizes, self._memories, strict=True))
+        ]
+
+    def state_dict(self) -> State:
+        """What all ranks have alike."""
+        return {"steps": np.array(self.steps, np.int64)}
+
+    def own_state_dict(self) -> State | None:
+        """Residuals and the like, as ``"rank.bucket.name"``; copies."""
+        if self._engine is None:
+            return {}
+        return {
+            f"{self._rank}.{index}.{name}": value
+            for index, memory in enumerate(self._memories)
+            for name, value in memory.state().items()
+        }
+
+    def load_state_dict(self, state: Mapping[str, Array]) -> None:
+        """Take over what all ranks had; with another number of ranks, residuals are shared out."""
+        if "steps" not in state:
+            raise ConfigError(
+                "this checkpoint was written without compression; use the job it was written with."
+            )
+        self.steps = int(state["steps"])
+        found = shared_out(state, self._rank, self._ranks)
+        for index, memory in enumerate(self._memories):
+            memory.load_state(found.get(index, {}))
+
+    def _memory(self, bucket: Bucket, segments: Sequence[Segment], total: int, seed: int) -> Any:
+        how = self._compression
+        place = layout(bucket, segments, how)
+        share = math.sqrt(bucket.gradient.size / total) if total else 0.0
+        return self._native.Compressor(
+            bucket.gradient.size,
+            parts=list(place.parts),
+            feedback=how.error_feedback,
+            momentum=how.momentum,
+            clip_norm=how.clip_norm * share,
+            pattern=how.pattern,
+            seed=(seed << 20) + bucket.index,
+        )
+
+    def _submit(self, bucket: Bucket) -> int:
+        if self._engine is None:
+            return 0
+        codec = self._compression.at(self.steps)
+        # momentum correction goes on while nothing is compressed
+        if codec.name == "none" and not self._compression.momentum:
+            return super()._submit(bucket)
+        if codec not in self._codecs:
+            self._codecs[codec] = codec.native(self._native)
+        ticket: int = self._engine.compressed_all_reduce(
+            bucket.gradient,
+            self._memories[bucket.index],
+            self._codecs[codec],
+            step=self.steps,
+            measure=bool(self.measure_every) and self.steps % self.measure_every == 0,
+            label=f"bucket {bucket.index}",
+            check=not self._agreed,
+            timeout_s=self._comm.timeout_s,
+        )
+        return ticket
