@@ -5,6 +5,7 @@
 #include "base/failure.hpp"
 #include "codec/cast.hpp"
 #include "codec/low_rank.hpp"
+#include "codec/quantise.hpp"
 #include "codec/sparse.hpp"
 
 namespace mls {
@@ -15,6 +16,7 @@ using Table = std::array<const Codec*, kCodecs>;
 Table make_table() {
   Table table{};
   for (const Codec& row : kCastCodecs) table[static_cast<std::size_t>(row.id)] = &row;
+  for (const Codec& row : kQuantiseCodecs) table[static_cast<std::size_t>(row.id)] = &row;
   for (const Codec& row : kSparseRows) table[static_cast<std::size_t>(row.id)] = &row;
   table[static_cast<std::size_t>(kPowerSgdRow.id)] = &kPowerSgdRow;
   return table;

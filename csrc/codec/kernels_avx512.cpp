@@ -11,6 +11,7 @@
 
 #include "codec/cast.hpp"
 #include "codec/low_rank.hpp"
+#include "codec/quantise.hpp"
 #include "codec/select.hpp"
 
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c,prefer-vector-width=512")
@@ -21,6 +22,7 @@
 #include "base/half.inc"
 #include "codec/cast.inc"
 #include "codec/low_rank.inc"
+#include "codec/quantise.inc"
 #include "codec/select.inc"
 
 #endif

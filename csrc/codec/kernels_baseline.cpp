@@ -8,6 +8,7 @@
 
 #include "codec/cast.hpp"
 #include "codec/low_rank.hpp"
+#include "codec/quantise.hpp"
 #include "codec/select.hpp"
 
 #define MLS_ISA baseline
@@ -16,4 +17,5 @@
 #include "base/half.inc"
 #include "codec/cast.inc"
 #include "codec/low_rank.inc"
+#include "codec/quantise.inc"
 #include "codec/select.inc"
