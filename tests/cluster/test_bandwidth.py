@@ -1,7 +1,7 @@
 """The limit of the emulated links is the bandwidth that an all-reduce over four hosts finds.
 
-A test of the emulation, not of the speed of this machine: the best repetition counts, and while
-this machine is busy there are more of them.
+A test of the emulation, not of the speed of this machine: the rates are such that it has cores to
+spare, the best repetition counts, and while this machine is busy there are more of them.
 """
 
 import json
@@ -37,7 +37,7 @@ if ctx.is_root:
 
 
 @pytest.mark.parametrize(
-    ("rate", "bits_per_s", "mebibytes"), [("100mbit", 1e8, 8), ("1gbit", 1e9, 32)]
+    ("rate", "bits_per_s", "mebibytes"), [("100mbit", 1e8, 8), ("200mbit", 2e8, 16)]
 )
 def test_all_reduce_finds_the_limit_that_was_set(
     shared_folder, mpi_launcher, rate, bits_per_s, mebibytes
