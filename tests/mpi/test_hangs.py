@@ -74,6 +74,7 @@ print("went on", flush=True)
     assert re.search(r"script\.py:\d+ in load_shard", report)
 
 
+@pytest.mark.one_mpi
 def test_no_report_when_all_is_well(mpirun, script):
     body = """
 end = time.monotonic() + 2.5
@@ -101,6 +102,7 @@ mls.allreduce(np.ones(4))
     assert seconds(error[0]) >= 4
 
 
+@pytest.mark.one_mpi
 def test_a_rank_that_holds_the_lock_is_reported_with_its_stack(mpirun, script):
     body = """
 def hold_the_lock():
@@ -116,6 +118,7 @@ mls.allreduce(np.ones(4))
     assert "in hold_the_lock" in report
 
 
+@pytest.mark.one_mpi
 def test_operations_in_different_order_are_reported_as_such(mpirun, script):
     body = """
 works = [lambda: mls.allreduce(np.ones(3)), lambda: mls.allreduce_async(np.ones(5)).wait()]
@@ -160,6 +163,7 @@ time.sleep(2)  # others may still have to hear of it
     assert f"rank 0 gave up: {first}" in told[2]
 
 
+@pytest.mark.one_mpi
 def test_a_training_run_keeps_the_report(mpirun, tmp_path, write_job):
     (tmp_path / "slow.py").write_text(
         "import time\n"
