@@ -7,4 +7,4 @@ shift
 bin/mpimlsys doctor
 rm -rf run
 bin/mpimlsys launch -n 2 ../examples/mnist_cnn.toml --set job.max_steps=40 --set job.out=run
-exec bin/python -m pytest -c ../pyproject.toml --rootdir .. -m mpi "$@" ../tests
+exec bin/python -m pytest -c ../pyproject.toml --rootdir .. -m "mpi and not one_mpi" "$@" ../tests

@@ -107,7 +107,8 @@ def test_ten_jobs_stopped_at_a_random_step_end_with_the_same_bits(cluster, job, 
     runs = [cluster.folder / f"run-{index}" for index in range(10)]
     numbers = {run: submit(cluster, job, run) for run in runs}
     kinds = {run: list(INTERRUPTIONS)[index % 3] for index, run in enumerate(runs)}
-    at = {run: random.randrange(210, STEPS - 200) for run in runs}  # after a checkpoint
+    # after a checkpoint, and long before the end
+    at = {run: random.randrange(210, STEPS - 500) for run in runs}
 
     def interrupt(run):
         if step_of(run) < at[run]:

@@ -110,17 +110,18 @@ def test_who_holds_the_lock_leaves_a_stack(child):
 
 def test_a_trace_that_is_wound_up_is_forgotten(child):
     process = child(
-        "import time\n"
+        "import os, time\n"
         "from mpimlsys.hangs.machine import Trace\n"
         "trace = Trace(0.05)\n"
         "trace.wind()\n"
-        "time.sleep(0.5)\n"
-        "import os\n"
-        "before = os.fstat(trace.descriptor).st_size\n"
-        "trace = trace\n"
+        "size = lambda: os.fstat(trace.descriptor).st_size\n"
+        "end = time.monotonic() + 15\n"
+        "while not size() and time.monotonic() < end:\n"
+        "    time.sleep(0.01)\n"
+        "before = size()\n"
         "trace._after_s = 60\n"
         "trace.wind()\n"
-        "print(before > 0, os.fstat(trace.descriptor).st_size)\n"
+        "print(before > 0, size())\n"
         "trace.close()\n"
     )
     assert process.communicate(timeout=20)[0] == "True 0\n"

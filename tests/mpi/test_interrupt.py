@@ -116,9 +116,24 @@ def test_launch_starts_again_after_a_crash(long_job, tmp_path):
     assert steps == list(range(1, 601))
 
 
+# an hour passes during the first step
+LATE = """
+import sys, time
+from mpimlsys import cli
+from mpimlsys.train.trainer import Trainer
+step, now = Trainer._step, time.time
+def long_step(*arguments):
+    report = step(*arguments)
+    time.time = lambda: now() + 3600
+    return report
+Trainer._step = long_step
+sys.exit(cli.main())
+"""
+
+
 def test_a_run_stops_before_the_time_of_its_allocation_is_over(long_job, tmp_path, mpirun):
-    ends = str(int(time.time()) + 16)  # the last 10 s are for stopping
-    done = mpirun(2, ["-m", "mpimlsys", "train", long_job], env={"SLURM_JOB_END_TIME": ends})
+    ends = str(int(time.time()) + 3605)  # the last 10 s are for stopping
+    done = mpirun(2, ["-c", LATE, "train", long_job], env={"SLURM_JOB_END_TIME": ends})
     assert done.returncode == 128 + signal.SIGUSR1, done.stdout + done.stderr
     assert "stopped because the allocation's time is nearly over after step" in done.stderr
     (saved,) = (tmp_path / "run" / "checkpoints").glob("step-*")

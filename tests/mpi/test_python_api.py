@@ -1,5 +1,7 @@
 """The Python interface under mpirun: init, collectives on all kinds of arrays, errors."""
 
+import re
+
 import pytest
 
 SCRIPT = """
@@ -110,7 +112,7 @@ def test_a_rank_that_does_not_come_is_a_timeout_with_a_story(mpirun, tmp_path):
     )
     done = mpirun(2, [script], timeout_s=60)
     assert "all-reduce" in done.stdout
-    assert "on rank 0 after 0.5" in done.stdout
+    assert float(re.search(r"on rank 0 after (\S+) s", done.stdout)[1]) >= 0.5
     assert "receive from rank 1: no answer" in done.stdout
 
 
