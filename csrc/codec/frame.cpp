@@ -14,6 +14,8 @@ namespace {
   throw Failure(FailureKind::corrupt, "a damaged frame: " + why);
 }
 
+bool has_row(std::size_t number) { return number < kCodecs && codecs()[number] != nullptr; }
+
 std::uint32_t checksum_of(FrameHeader header, std::span<const std::byte> payload) {
   header.checksum = 0;
   return crc32c(payload, crc32c(std::as_bytes(std::span(&header, 1))));
@@ -63,7 +65,7 @@ Frame open_frame(std::span<const std::byte> bytes) {
     corrupt("version " + std::to_string(header.version) + " instead of " +
             std::to_string(kFrameVersion));
   }
-  if (header.codec >= kCodecs || header.values >= kCodecs) corrupt("an unknown codec");
+  if (!has_row(header.codec) || !has_row(header.values)) corrupt("an unknown codec");
   if (header.dtype != static_cast<std::uint8_t>(DType::f32)) corrupt("an unknown dtype");
   if (header.flags != 0) corrupt("unknown flags");
   if (header.length > bytes.size() - sizeof header) {

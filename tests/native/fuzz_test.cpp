@@ -60,6 +60,18 @@ void damage(Bytes& frame, Random& random) {
   }
 }
 
+TEST(a_number_without_a_codec_is_refused) {
+  for (std::size_t number = 0; number < 256; ++number) {
+    for (const std::size_t at : {offsetof(FrameHeader, codec), offsetof(FrameHeader, values)}) {
+      Bytes frame(frame_bound({}, 3));
+      CHECK(encode_frame({}, std::vector<float>(3), {}, frame) == frame.size());
+      frame[at] = static_cast<std::byte>(number);
+      fuzz::reseal(frame);
+      CHECK(!fuzz::receive(frame) || (number < kCodecs && codecs()[number] != nullptr));
+    }
+  }
+}
+
 TEST(damaged_frames_are_refused_or_decoded) {
   const char* const asked = std::getenv("FUZZ_SECONDS");
   const auto end = std::chrono::steady_clock::now() +
