@@ -5,6 +5,7 @@
 #include "base/failure.hpp"
 #include "codec/cast.hpp"
 #include "codec/low_rank.hpp"
+#include "codec/quantise.hpp"
 #include "codec/sparse.hpp"
 
 namespace mls {
@@ -17,6 +18,7 @@ Table make_table() {
   for (const Codec& row : kCastCodecs) table[static_cast<std::size_t>(row.id)] = &row;
   for (const Codec& row : kSparseRows) table[static_cast<std::size_t>(row.id)] = &row;
   table[static_cast<std::size_t>(kPowerSgdRow.id)] = &kPowerSgdRow;
+  for (const Codec& row : kQuantiseCodecs) table[static_cast<std::size_t>(row.id)] = &row;
   return table;
 }
 

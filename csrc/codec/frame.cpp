@@ -21,7 +21,7 @@ std::uint32_t checksum_of(FrameHeader header, std::span<const std::byte> payload
 
 std::string told(CodecId codec, CodecId values) {
   std::string text(codec_of(codec).name);
-  if (values != CodecId::none) text += "+" + std::string(codec_of(values).name);
+  if (values != CodecId::none) text.append("+").append(codec_of(values).name);
   return text;
 }
 
