@@ -3,6 +3,7 @@
 # make test-mpi MPI=mpich   run the MPI part of it with openmpi, mpich, intel or debian (docs/mpi.md)
 # make install   make .venv with the package and its development tools
 # make sanitize  the native tests under the address, undefined-behaviour and thread sanitizers
+# make fuzz      damaged frames of every codec for SECONDS (60), under sanitizers
 # make lint      ruff, mypy, clang-format, shellcheck
 # make bench     the training benchmark (docs/benchmarks.md)
 # make scaling   all-reduce in simulated networks of up to 1024 ranks (docs/scaling.md)
@@ -17,12 +18,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 NATIVE := $(shell find csrc -name '*.cpp' -o -name '*.hpp' -o -name '*.inc' 2>/dev/null)
-NATIVE_TESTS := $(wildcard tests/native/*.cpp tests/native/*.hpp tests/sim/*.cpp tests/sim/*.hpp)
+NATIVE_TESTS := $(wildcard tests/native/*.cpp tests/native/*.hpp tests/fuzz/*.cpp tests/sim/*.cpp tests/sim/*.hpp)
 PACKAGE := $(shell find mpimlsys -name '*.py' -o -name '*.pyi')
 BUILD := setup.py pyproject.toml requirements-dev.txt build_backend/backend.py build_backend/mpi_compiler.py \
 	scripts/configure_mpi.sh
 
-.PHONY: demo test test-mpi sanitize install lint format bench scaling docs clean slurm-up slurm-down net-up net-down
+.PHONY: demo test test-mpi sanitize fuzz install lint format bench scaling docs clean slurm-up slurm-down net-up net-down
 
 install: $(STAMP)
 
@@ -54,6 +55,9 @@ test-mpi: .venv-mpi-$(MPI)/.installed
 # the same tests are part of make test
 sanitize: $(STAMP)
 	$(BIN)/python -m pytest tests/native/test_cpp.py -k sanitizer
+
+fuzz:
+	sh scripts/fuzz.sh $(SECONDS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -255,6 +255,57 @@ class Engine:
     def close(self, *, timeout_s: float = 5.0) -> None:
         """Let submitted operations finish for this long, then give them up."""
 
+class Spec:
+    """How to encode: a codec of the table with its options, see ``csrc/codec/codec.hpp``."""
+
+    def __init__(
+        self,
+        codec: str,
+        *,
+        amount: float = 0.0,
+        values: str = "none",
+        stochastic: bool = False,
+        sampled: bool = False,
+        unbiased: bool = False,
+    ) -> None: ...
+
+class _CodecRow(TypedDict):
+    name: str
+    combines: Literal["sum", "gather"]
+    sparse: bool
+    granule: int
+    fixed_size: bool
+
+_Floats: TypeAlias = npt.NDArray[np.float32]
+_Bytes: TypeAlias = npt.NDArray[np.uint8]
+
+def codecs() -> list[_CodecRow]:
+    """The rows of the codec table."""
+
+def frame_bound(spec: Spec, count: int) -> int:
+    """Bytes of a frame of ``count`` elements at most; exactly, where the row says fixed_size."""
+
+def encode(spec: Spec, x: _Floats, *, key: int = 0, first: int = 0) -> _Bytes:
+    """A frame (docs/wire.md). Numbers are drawn from stream ``key``, from ``first`` on."""
+
+def encode_into(spec: Spec, x: _Floats, frame: _Bytes, *, key: int = 0, first: int = 0) -> int:
+    """The same into an array that has room for the bound; returns the bytes of the frame.
+
+    Other threads of Python run meanwhile.
+    """
+
+def decode(frame: _Bytes, *, most: int = ...) -> _Floats:
+    """What a frame holds. Raises ``CorruptData`` unless it is sound, of ``most`` elements."""
+
+def decode_into(frame: _Bytes, into: _Floats) -> None:
+    """The same into an array of as many elements; other threads of Python run meanwhile."""
+
+def add_into(frame: _Bytes, factor: float, into: _Floats) -> None:
+    """``into += factor * decode(frame)``."""
+
+def crc32c(data: _Bytes) -> int:
+    """The checksum of frames."""
+
 def build_info() -> _BuildInfo:
     """What the extension was compiled with."""
 

@@ -227,6 +227,15 @@ def _parser() -> argparse.ArgumentParser:
     kind.add_argument("--json", action="store_true", help="print one JSON object")
     kind = kinds.add_parser("stream", help="memory bandwidth of all ranks together")
     kind.add_argument("--json", action="store_true", help="print one JSON object")
+    kind = kinds.add_parser("codecs", help="compression of gradients, beside memcpy and PyTorch")
+    kind.add_argument(
+        "--codecs",
+        metavar="NAMES",
+        help="as in job files, such as fp16,top_k:0.01+int8 (all, with usual settings)",
+    )
+    kind.add_argument("--sizes", default="1MiB,64MiB", help="such as 64KiB,16MiB (1MiB,64MiB)")
+    kind.add_argument("--threads", default="1,2", help="at the same time, such as 1,2 (1,2)")
+    kind.add_argument("--json", action="store_true", help="print one JSON object")
     kind = kinds.add_parser("checkpoint", help="time that checkpoints take from training")
     kind.add_argument("--megabytes", type=int, default=100, help="of parameters (100)")
     kind.add_argument("--seconds", type=float, default=5.0, help="of a window (5)")
@@ -359,7 +368,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from mpimlsys.bench import allreduce, checkpoint, explain, stream, train
+    from mpimlsys.bench import allreduce, checkpoint, codecs, explain, stream, train
 
     if options.what == "allreduce" and options.explain:
         return explain.run()
@@ -370,6 +379,13 @@ def _bench(options: argparse.Namespace) -> int:
             memory=options.memory,
             as_json=options.json,
             plot=options.plot,
+        )
+    if options.what == "codecs":
+        return codecs.run(
+            codecs=options.codecs or codecs.DEFAULT,
+            sizes=options.sizes,
+            threads=options.threads,
+            as_json=options.json,
         )
     if options.what == "stream":
         return stream.run(as_json=options.json)

@@ -26,7 +26,17 @@ ALLOWED = {
     "compress": set(),
     "exchange": {"compress", "collectives", "context", "native", "kernels"},
     "timeline": {"context"},
-    "train": {"exchange", "compress", "collectives", "context", "native", "nn", "optim", "data", "kernels"}
+    "train": {
+        "exchange",
+        "compress",
+        "collectives",
+        "context",
+        "native",
+        "nn",
+        "optim",
+        "data",
+        "kernels",
+    }
     | {"timeline"},
     "launch": {"train", "context", "native"},
     "doctor": {"launch", "context", "native"},

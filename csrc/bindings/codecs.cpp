@@ -139,7 +139,7 @@ void register_codecs(py::module_& m) {
         py::arg("into").noconvert());
   m.def(
       "crc32c", [](const Bytes& bytes) { return crc32c(bytes_of(bytes)); },
-      py::arg("bytes").noconvert());
+      py::arg("data").noconvert());
 }
 
 }  // namespace mls

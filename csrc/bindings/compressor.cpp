@@ -33,6 +33,7 @@ std::size_t place_in(const Names& names, const std::string& name, const char* wh
 
 std::shared_ptr<Compressor> make(std::size_t count,
                                  const std::vector<std::pair<std::size_t, std::size_t>>& parts,
+                                 const std::vector<std::array<std::size_t, 3>>& matrices,
                                  const std::string& feedback, double momentum, double clip_norm,
                                  const std::string& pattern, std::uint64_t seed) {
   Compression how{.count = count,
@@ -48,6 +49,18 @@ std::shared_ptr<Compressor> make(std::size_t count,
     }
     how.parts.push_back({start, length});
     end = start + length;
+  }
+  std::size_t compressed = 0;
+  for (const Part part : how.parts) compressed += part.length;
+  std::size_t at = 0;
+  for (const auto& [start, rows, cols] : matrices) {
+    const bool fits = start == at && rows > 0 && cols > 0 && cols <= (compressed - at) / rows;
+    if (!fits) throw Failure(FailureKind::config, "matrices must follow one another in the parts");
+    how.matrices.push_back({start, rows, cols});
+    at += rows * cols;
+  }
+  if (!matrices.empty() && at != compressed) {
+    throw Failure(FailureKind::config, "matrices must fill the parts");
   }
   return std::make_shared<Compressor>(std::move(how));
 }
@@ -104,6 +117,7 @@ Prepared prepare_compressed_all_reduce(const py::object& array,
 void register_compressor(py::module_& m) {
   py::class_<Compressor, std::shared_ptr<Compressor>>(m, "Compressor")
       .def(py::init(&make), py::arg("count"), py::kw_only(), py::arg("parts"),
+           py::arg("matrices") = std::vector<std::array<std::size_t, 3>>{},
            py::arg("feedback") = "none", py::arg("momentum") = 0.0, py::arg("clip_norm") = 0.0,
            py::arg("pattern") = "auto", py::arg("seed") = 0)
       .def_property_readonly("sent_bytes", [](const Compressor& self) { return self.sent.bytes; })

@@ -16,9 +16,9 @@ using Table = std::array<const Codec*, kCodecs>;
 Table make_table() {
   Table table{};
   for (const Codec& row : kCastCodecs) table[static_cast<std::size_t>(row.id)] = &row;
+  for (const Codec& row : kQuantiseCodecs) table[static_cast<std::size_t>(row.id)] = &row;
   for (const Codec& row : kSparseRows) table[static_cast<std::size_t>(row.id)] = &row;
   table[static_cast<std::size_t>(kPowerSgdRow.id)] = &kPowerSgdRow;
-  for (const Codec& row : kQuantiseCodecs) table[static_cast<std::size_t>(row.id)] = &row;
   return table;
 }
 

@@ -18,7 +18,6 @@
 
 #define MLS_ISA avx2
 #define MLS_F16C 1
-#define MLS_AVX2 1
 #define MLS_VECTOR_BYTES 32
 #include "base/half.inc"
 #include "codec/cast.inc"

@@ -34,6 +34,10 @@ int fingerprint(const Spec& spec, const Compression& how, std::uint64_t step) {
     mix(static_cast<double>(part.start));
     mix(static_cast<double>(part.length));
   }
+  for (const Matrix& matrix : how.matrices) {
+    mix(static_cast<double>(matrix.rows));
+    mix(static_cast<double>(matrix.cols));
+  }
   return static_cast<int>(digest & 0x7fffffff);
 }
 
@@ -65,6 +69,9 @@ void exchange(const Wire& wire, std::span<float> x, Compressor& memory,
     case Pattern::same_elements:
       frames.same_elements();
       break;
+    case Pattern::factors:
+      frames.factors();
+      break;
     case Pattern::balanced:
       frames.balanced();
       break;
@@ -85,6 +92,7 @@ Pattern pattern_for(const Spec& spec, Feedback feedback, std::size_t count, std:
   const Codec& codec = codec_of(spec.codec);
   const bool values_add_up = spec.codec == CodecId::random_k && spec.values == CodecId::none;
   if (values_add_up) return Pattern::same_elements;
+  if (spec.codec == CodecId::power_sgd) return Pattern::factors;
   if (ranks <= 2 || (ranks - 1) * frame_bound(spec, count) <= kLatencyBound) return Pattern::gather;
   if (codec.combines == Combines::sum && !codec.sparse && feedback != Feedback::ef21) {
     return Pattern::ring;
@@ -114,7 +122,8 @@ void compressed_all_reduce(Transport& transport, std::span<float> data, Compress
       if (!memory.whole()) memory.gather(data, true, packed);
       const std::span<float> x = memory.whole() ? data : std::span(packed);
       const int nodes = 1 + *std::ranges::max_element(transport.nodes());
-      if (nodes > 1 && nodes < transport.size()) {
+      // matrices cannot be cut into slices
+      if (nodes > 1 && nodes < transport.size() && memory.how().matrices.empty()) {
         const auto between = [&](const Wire& outer, std::span<std::byte> slice) {
           const Wire wire{transport,        outer.group,      Channel::frames,
                           story.sequence(), story.deadline(), segment};

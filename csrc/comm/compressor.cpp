@@ -53,8 +53,11 @@ void Compressor::scatter(std::span<const float> from, bool compressed,
 }
 
 std::vector<std::pair<const char*, std::vector<float>*>> Compressor::state() {
-  return {
-      {"residual", &residual}, {"velocity", &velocity}, {"owned", &owned}, {"estimate", &estimate}};
+  return {{"residual", &residual},
+          {"velocity", &velocity},
+          {"owned", &owned},
+          {"estimate", &estimate},
+          {"basis", &basis}};
 }
 
 std::span<float> Compressor::load(std::span<float> x, std::size_t ranks) {

@@ -22,17 +22,28 @@
 #include <vector>
 
 #include "codec/codec.hpp"
+#include "codec/low_rank.hpp"
 #include "comm/cost.hpp"
 #include "comm/topology.hpp"
 
 namespace mls {
 
 enum class Feedback : std::uint8_t { none, classic, ef21 };
-enum class Pattern : std::uint8_t { automatic, ring, owners, gather, balanced, same_elements };
+enum class Pattern : std::uint8_t {
+  automatic,
+  ring,
+  owners,
+  gather,
+  balanced,
+  same_elements,
+  factors
+};
 
 struct Compression {
   std::size_t count = 0;         // elements of the array
   std::vector<Part> parts = {};  // what is compressed, ascending; the others travel as they are
+  std::vector<Matrix> matrices =
+      {};  // of power_sgd, one after the other in the compressed elements
   Feedback feedback = Feedback::none;
   double momentum = 0;   // 0: none
   double clip_norm = 0;  // largest norm of a rank's share of the array; 0: no limit
@@ -65,6 +76,7 @@ class Compressor {
   std::vector<float> velocity;  // u or v
   std::vector<float> owned;     // of this rank's part
   std::vector<float> estimate;  // ef21: the same on all ranks
+  std::vector<float> basis;     // power_sgd: Q; the same on all ranks
 
   // Of the last exchange.
   Sent sent;

@@ -44,6 +44,9 @@ class FrameExchange {
   // and are added up as they are.
   void same_elements();
 
+  // For power_sgd: all ranks add up their P, make it orthonormal, and add up their Q.
+  void factors();
+
   // As owners, for sparse codecs of k values: ranks own every P-th block of the array, so that all
   // parts have their share of what is large, send at most 2k/P values to one owner, and get at
   // most k/P from each. Fewer than 6k numbers leave a rank, for any number of ranks (k >= P).

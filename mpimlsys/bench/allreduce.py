@@ -41,7 +41,7 @@ def run(*, sizes: str, algorithms: str, memory: str, as_json: bool, plot: Path |
     """Measure on all ranks and print on rank 0; returns the exit status. Collective."""
     chosen = _chosen(algorithms)
     result = measure(
-        [_bytes_of(text) for text in sizes.split(",")],
+        [bytes_of(text) for text in sizes.split(",")],
         chosen,
         ("context", "user") if memory == "both" else (memory,),
     )
@@ -200,7 +200,7 @@ def _chosen(text: str) -> list[str]:
     return names
 
 
-def _bytes_of(text: str) -> int:
+def bytes_of(text: str) -> int:
     match = re.fullmatch(r"(\d+)\s*(|B|KiB|MiB|GiB)", text.strip())
     if match is None or int(match[1]) * _UNITS[match[2]] < 4:
         raise ConfigError(f"{text!r} is not a size; write 4096, 64KiB or 16MiB, at least 4 bytes.")

@@ -1,6 +1,6 @@
 """Compression of gradients: which codec, which error feedback, from when on."""
 
-from mpimlsys.compress.codec import Codec, parse
+from mpimlsys.compress.codec import DENSE, Codec, parse
 from mpimlsys.compress.compression import (
     Compression,
     Feedback,
@@ -14,6 +14,7 @@ from mpimlsys.compress.compression import (
 from mpimlsys.compress.layout import Layout, layout
 
 __all__ = [
+    "DENSE",
     "Codec",
     "Compression",
     "Feedback",

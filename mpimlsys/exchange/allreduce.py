@@ -24,8 +24,8 @@ class AllReduce:
     """The all-reduce exchange.
 
     Args:
-        compress: a codec such as ``"top_k:0.01"``, or a :class:`mpimlsys.compress.Compression`;
-            None sends the gradients as they are.
+        compress: a codec such as ``"top_k:0.01"``, a :class:`mpimlsys.compress.Compression`, or
+            ``"auto"``, which measures whether one would pay; None sends the gradients as they are.
         seed: of codecs that draw at random; the same on all ranks.
     """
 
@@ -46,6 +46,10 @@ class AllReduce:
         """
         if self.compress is None:
             return AllReduceExchange(ctx, len(buckets))
+        if self.compress == "auto":
+            from mpimlsys.exchange.auto import AutoExchange
+
+            return AutoExchange(ctx, buckets, segments, self.seed)
         from mpimlsys.exchange.compressed import CompressedExchange
 
         how = compression.of(self.compress)
@@ -88,6 +92,17 @@ class AllReduceExchange:
             for ticket in tickets:
                 self._engine.wait(ticket, timeout_s=self._comm.timeout_s + _STORY_S)
         self._checked = True
+
+    def note_loss(self, loss: float) -> None:
+        """Learn the global loss of the step whose exchange has finished."""
+
+    def news(self) -> list[str]:
+        """What the user should know, said once."""
+        return []
+
+    def sent_bytes(self) -> int | None:
+        """What this rank sent in the last step; None where that is not counted."""
+        return None
 
     def state_dict(self) -> State:
         """All-reduce keeps nothing between steps."""

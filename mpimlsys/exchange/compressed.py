@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mpimlsys.compress import Codec, Compression, layout
+from mpimlsys.compress import DENSE, Codec, Compression, layout
 from mpimlsys.context import Context
 from mpimlsys.errors import ConfigError
 from mpimlsys.exchange.allreduce import AllReduceExchange
@@ -29,7 +29,7 @@ class Traffic:
         bucket: its index.
         codec: what it was encoded with; ``"none"`` where it was not.
         dense_bytes: of the bucket.
-        sent_bytes, messages: what this rank sent.
+        sent_bytes, messages: what this rank sent in frames; 0 where it travelled dense.
         error: ``|C(y) - y|^2 / |y|^2`` of what it had to send; negative where it was not measured.
     """
 
@@ -74,6 +74,7 @@ class CompressedExchange(AllReduceExchange):
         total = sum(bucket.gradient.size for bucket in buckets)
         self._memories = [self._memory(bucket, segments, total, seed) for bucket in buckets]
         self._sizes = [bucket.gradient.nbytes for bucket in buckets]
+        self._sent_as: list[Codec | None] = [None] * len(buckets)
 
     def finish(self) -> None:
         """Return when all gradients hold their global sum, see the base class.
@@ -87,11 +88,20 @@ class CompressedExchange(AllReduceExchange):
 
     def traffic(self) -> list[Traffic]:
         """What the last step cost, bucket by bucket."""
-        codec = self._compression.at(self.steps - 1)
         return [
             Traffic(index, str(codec), size, memory.sent_bytes, memory.messages, memory.error)
-            for index, (size, memory) in enumerate(zip(self._sizes, self._memories, strict=True))
+            if codec is not None
+            else Traffic(index, "none", size, 0, 0, -1.0)
+            for index, (codec, size, memory) in enumerate(
+                zip(self._sent_as, self._sizes, self._memories, strict=True)
+            )
         ]
+
+    def sent_bytes(self) -> int | None:
+        """What this rank sent in the last step; None where a bucket travelled dense."""
+        if None in self._sent_as:
+            return None
+        return sum(memory.sent_bytes for memory in self._memories)
 
     def state_dict(self) -> State:
         """What all ranks have alike."""
@@ -125,6 +135,7 @@ class CompressedExchange(AllReduceExchange):
         return self._native.Compressor(
             bucket.gradient.size,
             parts=list(place.parts),
+            matrices=list(place.matrices),
             feedback=how.error_feedback,
             momentum=how.momentum,
             clip_norm=how.clip_norm * share,
@@ -132,13 +143,22 @@ class CompressedExchange(AllReduceExchange):
             seed=(seed << 20) + bucket.index,
         )
 
+    def _codec_of(self, bucket: int) -> Codec:  # noqa: ARG002
+        """How a bucket travels in the step that runs."""
+        return self._compression.at(self.steps)
+
     def _submit(self, bucket: Bucket) -> int:
         if self._engine is None:
             return 0
-        codec = self._compression.at(self.steps)
+        codec = self._codec_of(bucket.index)
         # momentum correction goes on while nothing is compressed
-        if codec.name == "none" and not self._compression.momentum:
+        if codec == DENSE and not self._compression.momentum:
+            self._sent_as[bucket.index] = None
             return super()._submit(bucket)
+        return self._submit_as(codec, bucket)
+
+    def _submit_as(self, codec: Codec, bucket: Bucket) -> int:
+        self._sent_as[bucket.index] = codec
         if codec not in self._codecs:
             self._codecs[codec] = codec.native(self._native)
         ticket: int = self._engine.compressed_all_reduce(

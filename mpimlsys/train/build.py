@@ -123,7 +123,7 @@ def wants_classes(job: Job) -> bool:
     return job.data.targets == "classes"
 
 
-def compression_of(section: ExchangeSection) -> Compression | None:
+def compression_of(section: ExchangeSection) -> Compression | str | None:
     """What a job says about compression.
 
     Raises:
@@ -131,6 +131,8 @@ def compression_of(section: ExchangeSection) -> Compression | None:
     """
     if section.compress == "none":
         return None
+    if section.compress == "auto":
+        return "auto"
     try:
         return Compression(
             parse(section.compress),

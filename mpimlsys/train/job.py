@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from time import monotonic, perf_counter
@@ -66,7 +67,7 @@ def train(resolved: ResolvedJob, *, resume: bool = False, trace: Path | None = N
         if resume:
             restore(ctx, bench, job.checkpoint_dir, say)
         say(summary.banner(ctx, bench, threads))
-        run = _Run(ctx, bench, folder, cadence, stop)
+        run = _Run(ctx, bench, folder, cadence, stop, say)
         try:
             with nullcontext() if trace is None else timeline.trace(trace):
                 run.steps()
@@ -89,9 +90,10 @@ class _Run:
         folder: RunFolder | None,
         cadence: Cadence,
         stop: StopRequest,
+        say: Callable[[str], None],
     ) -> None:
         self._ctx, self._bench, self._job, self._trainer = ctx, bench, bench.job, bench.trainer
-        self._cadence, self._stop = cadence, stop
+        self._cadence, self._stop, self._say = cadence, stop, say
         self._begun_at = monotonic()
         self._ends_at = float(config.environment().slurm_end_time or "inf")
         self._out_of_time = False
@@ -189,6 +191,8 @@ class _Run:
         self._samples += report.samples
         self._loss = report.loss
         self._evaluation = None
+        for line in self._trainer.exchange.news():
+            self._say(line)
         if report.epoch_end and self._bench.test is not None:
             self._evaluation = self._trainer.evaluate(self._bench.test)
         if self._recorder is not None:

@@ -58,6 +58,8 @@ class Recorder:
             "time_s": report.time_s,
             **{part: getattr(report, part) for part in _PARTS},
         }
+        if report.sent_bytes is not None:
+            record["sent_bytes"] = report.sent_bytes
         measured = {}
         if evaluation is not None:
             measured = {

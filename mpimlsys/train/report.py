@@ -44,6 +44,7 @@ class StepReport:
         forward_s, backward_s: computing, with the loss in forward.
         exchange_s: waiting for the exchange after backward has ended (exposed).
         optimizer_s: clipping and updating.
+        sent_bytes: by this rank, in frames; None where gradients travelled dense.
     """
 
     step: int
@@ -61,6 +62,7 @@ class StepReport:
     backward_s: float
     exchange_s: float
     optimizer_s: float
+    sent_bytes: int | None = None
 
 
 @dataclass(frozen=True)

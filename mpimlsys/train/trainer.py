@@ -315,6 +315,7 @@ class Trainer:
             raise_together(ctx, failure)
         if not np.isfinite(ballot[_LOSS]):
             self._raise_diverged(float(ballot[_LOSS]), inputs)
+        self.exchange.note_loss(float(ballot[_LOSS]))
         if self.clip_norm:
             clip_by_global_norm(space.gradients, self.clip_norm)
         factor = self.schedule(self.steps_done) if self.schedule else 1.0
@@ -334,6 +335,7 @@ class Trainer:
             checkpoint=bool(ballot[_CHECKPOINT]),
             written=int(ballot[_WRITTEN]) == ctx.group.size,
             time_s=clock.end(self.steps_done),
+            sent_bytes=self.exchange.sent_bytes(),
             **clock.seconds,
         )
 

@@ -45,6 +45,7 @@ Outcome train(int ranks, std::size_t count, const Spec& spec, Compression how, i
               std::vector<Part> parts = {}, std::vector<int> nodes = {}) {
   how.count = count;
   how.parts = parts.empty() ? std::vector<Part>{{0, count}} : parts;
+  if (spec.codec == CodecId::power_sgd) how.matrices = {{0, 20, count / 20}};
   const auto size = static_cast<std::size_t>(ranks);
   Outcome outcome;
   outcome.results.resize(size);

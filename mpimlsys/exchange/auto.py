@@ -1,0 +1,214 @@
+"""``compress = "auto"``: dense steps that are measured, a decision, and a guard that takes it back.
+
+    dense, measured (10 steps)  ->  dense for good, or a codec
+    a codec                     ->  dense for good, when the guard says so
+
+Every decision is a function of numbers that are the same on all ranks, and part of the state: a
+run that goes on from a checkpoint goes on with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+
+from mpimlsys.compress import DENSE, Codec, Compression
+from mpimlsys.compress.auto import (
+    CANDIDATES,
+    Decision,
+    Guard,
+    Measured,
+    Speed,
+    decide,
+    table,
+)
+from mpimlsys.context import Context
+from mpimlsys.errors import ConfigError
+from mpimlsys.exchange import measure
+from mpimlsys.exchange.compressed import CompressedExchange
+from mpimlsys.types import Array, Bucket, Segment, State
+
+_SETTLE = 3  # steps that are not measured
+_MEASURED = 8
+_ERROR_EVERY = 10
+
+_UNDECIDED, _DENSE = -2, -1  # or the number of a candidate
+
+
+class AutoExchange(CompressedExchange):
+    """The live exchange; made by ``AllReduce(compress="auto").open``.
+
+    Attributes:
+        decision: once it is made.
+        measured: what it was made from.
+    """
+
+    def __init__(
+        self, ctx: Context, buckets: Sequence[Bucket], segments: Sequence[Segment], seed: int
+    ) -> None:
+        super().__init__(ctx, buckets, segments, Compression(CANDIDATES[0], "classic"), seed)
+        self.decision: Decision | None = None
+        self.measured: Measured | None = None
+        self._ctx = ctx
+        self._buckets = buckets
+        self._chosen = _UNDECIDED
+        self._compressed = np.zeros(len(buckets), bool)
+        self._flush = False  # what is left in the residuals goes along with the next step
+        self._guard: Guard | None = None
+        self._news: list[str] = []
+        self._ready_s: list[list[float]] = []
+        self._took: list[tuple[float, float]] = []  # of a step, of it waiting
+        self._losses: list[float] = []
+        self._started = perf_counter()
+        self._begun_s: list[float] = [0.0] * len(buckets)
+
+    def begin(self, bucket: Bucket) -> None:
+        """See the base class; notes when the bucket was ready."""
+        self._begun_s[bucket.index] = perf_counter() - self._started
+        super().begin(bucket)
+
+    def finish(self) -> None:
+        """See the base class; decides after the steps that are measured. Collective."""
+        waits_from = perf_counter()
+        super().finish()
+        now = perf_counter()
+        self._flush = False
+        if self._engine is None:
+            return
+        self._took.append((now - self._started, now - waits_from))
+        self._ready_s.append(list(self._begun_s))
+        if self._chosen == _UNDECIDED and len(self._took) == _SETTLE + _MEASURED:
+            self._decide()
+        elif self._chosen >= 0 and self._guard is not None:
+            self._watch()
+        self._started = perf_counter()
+
+    def note_loss(self, loss: float) -> None:
+        """See the base class."""
+        if self._chosen == _UNDECIDED:
+            self._losses.append(loss)
+        elif self._chosen >= 0 and self._guard is not None:
+            if np.isnan(self._guard.dense_loss):
+                self._guard.dense_loss = float(np.mean(self._losses[-_MEASURED:]))
+            self._back_to_dense(self._guard.loss_of_step(loss))
+
+    def news(self) -> list[str]:
+        """See the base class."""
+        news, self._news = self._news, []
+        return news
+
+    def state_dict(self) -> State:
+        """What all ranks have alike, with the decision."""
+        return {
+            **super().state_dict(),
+            "chosen": np.array(self._chosen, np.int64),
+            "compressed": self._compressed.copy(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Array]) -> None:
+        """Take it over; the guard watches only the part of a run that decided."""
+        if "chosen" not in state or state["compressed"].shape != self._compressed.shape:
+            raise ConfigError(
+                "this checkpoint was not written with exchange.compress = 'auto'; use the job it "
+                "was written with."
+            )
+        super().load_state_dict(state)
+        self._chosen = int(state["chosen"])
+        self._compressed = state["compressed"].astype(bool)
+
+    def _codec_of(self, bucket: int) -> Codec:
+        if self._chosen >= 0 and self._compressed[bucket]:
+            return CANDIDATES[self._chosen]
+        return DENSE
+
+    def _submit(self, bucket: Bucket) -> int:
+        if self._flush and self._compressed[bucket.index]:
+            return self._submit_as(DENSE, bucket)
+        return super()._submit(bucket)
+
+    def _decide(self) -> None:
+        self.measured = self._measure()
+        self.decision = decide(self.measured)
+        chosen = self.decision.chosen
+        self._news.append(f"compress = auto: {self.decision.why}")
+        self._news += [f"  {line}" for line in table(self.decision)]
+        if chosen.codec is None:
+            self._chosen = _DENSE
+            return
+        self._chosen = CANDIDATES.index(chosen.codec)
+        self._compressed = np.array(chosen.compressed)
+        self._guard = Guard(self.measured.step_s, float("nan"))
+        self.measure_every = _ERROR_EVERY
+        self._took = []
+
+    def _watch(self) -> None:
+        assert self._guard is not None
+        if self.measure_every and (self.steps - 1) % self.measure_every == 0:
+            errors = [memory.error for memory in self._memories]
+            worst = np.array([np.max(errors)])
+            self._max(worst)
+            self._back_to_dense(self._guard.error_of_step(float(worst[0])))
+        if self._chosen >= 0 and len(self._took) == _SETTLE + _MEASURED:
+            step_s = np.array([median(took for took, _ in self._took[_SETTLE:])])
+            self._max(step_s)
+            self._back_to_dense(self._guard.time_of_steps(float(step_s[0])))
+
+    def _back_to_dense(self, why: str) -> None:
+        if not why or self._chosen < 0:
+            return
+        self._news.append(f"compress = auto: back to dense at step {self.steps}: {why}")
+        self._chosen = _DENSE
+        self._flush = True
+
+    def _measure(self) -> Measured:
+        ctx = self._ctx
+        counts = [bucket.gradient.size for bucket in self._buckets]
+        largest = max(self._buckets, key=lambda bucket: bucket.gradient.size)
+        latency_s, per_byte_s = measure.link(ctx)
+        dense = measure.dense(ctx, counts)
+        found = measure.speeds(ctx.native, largest.gradient)
+        took = self._took[_SETTLE:]
+        numbers = np.array(
+            [
+                latency_s,
+                per_byte_s,
+                median(step - wait for step, wait in took),
+                median(step for step, _ in took),
+                float(ctx.cores <= 1),
+                *(dense[count] for count in counts),
+                *np.median(self._ready_s[_SETTLE:], axis=0),
+                *(
+                    value
+                    for speed in found.values()
+                    for value in (speed.encode_s, speed.decode_s, speed.frame_bytes)
+                ),
+            ]
+        )
+        self._max(numbers)
+        values = iter(numbers.tolist())
+
+        def some(count: int) -> tuple[float, ...]:
+            return tuple(next(values) for _ in range(count))
+
+        latency_s, per_byte_s, compute_s, step_s, busy = some(5)
+        dense_s, ready_s = some(len(counts)), some(len(counts))
+        return Measured(
+            ranks=self._ranks,
+            counts=tuple(counts),
+            ready_s=ready_s,
+            compute_s=compute_s,
+            step_s=step_s,
+            dense_s=dense_s,
+            latency_s=latency_s,
+            seconds_per_byte=per_byte_s,
+            busy_cores=bool(busy),
+            speeds={codec: Speed(*some(3)) for codec in found},
+        )
+
+    def _max(self, numbers: Array) -> None:
+        """The largest of all ranks. Collective."""
+        ctx = self._ctx
+        ctx.native.all_reduce(ctx.peers.transport, numbers, "max", timeout_s=ctx.timeout_s)
