@@ -4,7 +4,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
-#include <memory>
+#include <limits>
 #include <vector>
 
 #include "codec/dispatch.hpp"
@@ -15,6 +15,8 @@ namespace {
 
 // What is left of a column that depends on others is rounding.
 constexpr double kDependent = 0x1p-20;
+
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
 const LowRankKernels& kernels() { return MLS_FASTEST(low_rank_kernels); }
 
@@ -28,12 +30,17 @@ void orthonormalise_columns(float* p, std::size_t rows, std::size_t rank) {
       }
     }
     const double norm = std::sqrt(kernels().dot(column, column, rows));
-    if (norm <= kDependent * before) {
-      std::fill_n(column, rows, 0.0f);
+    if (norm <= kDependent * before || !std::isfinite(norm)) {
+      std::fill_n(column, rows, std::isfinite(norm) ? 0.0f : kNan);
       continue;
     }
     for (std::size_t i = 0; i < rows; ++i) column[i] = static_cast<float>(column[i] / norm);
   }
+}
+
+// Which of two NaN a sum keeps is up to the compiler: keeps one for all.
+void make_nan_alike(float* q, std::size_t count) {
+  std::replace_if(q, q + count, [](float x) { return std::isnan(x); }, kNan);
 }
 
 // body(matrix, rank, p, q) with the numbers of p and q that come before those of the matrix.
@@ -120,6 +127,7 @@ std::size_t encode_power(const Spec& spec, std::span<const float> x, Draw draw,
             [&](const Rows& rows, std::size_t first, const float* m) {
               kernels().multiply_p(rows, m, p.data() + first, q.data());
             });
+  make_nan_alike(q.data(), q.size());
   std::byte* at = std::ranges::copy(std::as_bytes(std::span(&shape, 1)), payload).out;
   at = std::ranges::copy(std::as_bytes(std::span(p)), at).out;
   at = std::ranges::copy(std::as_bytes(std::span(q)), at).out;
@@ -205,6 +213,7 @@ void multiply_p(Matrices matrices, std::size_t rank, const float* m, const float
   over(matrices, rank, [&](const Matrix& matrix, std::size_t own, std::size_t p0, std::size_t q0) {
     std::fill_n(q + q0, own * matrix.cols, 0.0f);
     kernels().multiply_p(all_rows(matrix, own), m + matrix.start, p + p0, q + q0);
+    make_nan_alike(q + q0, own * matrix.cols);
   });
 }
 

@@ -8,7 +8,7 @@
 //
 // M is row-major. P and Q are stored column by column: rank times `rows` numbers, rank times `cols`
 // numbers. The order of every sum is fixed, and nothing is fused: all instruction sets, and so all
-// ranks, get the same bits. NaN and infinity spread to the whole matrix as NaN.
+// ranks, get the same bits. NaN, infinity and what overflows spread to the whole matrix as NaN.
 #pragma once
 
 #include <cstddef>

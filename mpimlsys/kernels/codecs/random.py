@@ -25,6 +25,14 @@ def random_bits(key: int, first: int, count: int) -> Array:
     return _mixed(_mixed(index.astype(np.uint32) ^ low) + high)
 
 
+def key_of(seed: int, stream: int) -> int:
+    """Key number ``stream`` of a seed: SplitMix64 (Steele, Lea, Flood 2014)."""
+    x = (seed + 0x9E3779B97F4A7C15 * (stream + 1)) & _WORD
+    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 & _WORD
+    x = (x ^ x >> 27) * 0x94D049BB133111EB & _WORD
+    return x ^ x >> 31
+
+
 def _mixed(x: Array) -> Array:
     x = (x ^ x >> 16) * np.uint32(0x7FEB352D)
     x = (x ^ x >> 15) * np.uint32(0x846CA68B)
