@@ -188,6 +188,15 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("-f", "--follow", action="store_true", help="go on until the job has ended")
     sub = command("cancel", _cancel, "cancel a submitted run", "mpimlsys cancel runs/mnist-cnn")
     _run_argument(sub)
+    sub = command(
+        "plan",
+        _plan,
+        "measure a job's first steps, and say what compression or more ranks would change",
+        "mpirun -n 4 mpimlsys plan examples/mnist_cnn.toml",
+    )
+    sub.add_argument("job", type=Path, metavar="JOB", help="job file (TOML)")
+    _set_argument(sub)
+    sub.add_argument("--json", action="store_true", help="print one JSON object")
     sub = command("doctor", _doctor, "check this machine and say what to mend", "mpimlsys doctor")
     sub.add_argument("--json", action="store_true", help="print one JSON object")
     sub = command(
@@ -236,6 +245,15 @@ def _parser() -> argparse.ArgumentParser:
     kind.add_argument("--sizes", default="1MiB,64MiB", help="such as 64KiB,16MiB (1MiB,64MiB)")
     kind.add_argument("--threads", default="1,2", help="at the same time, such as 1,2 (1,2)")
     kind.add_argument("--json", action="store_true", help="print one JSON object")
+    kind = kinds.add_parser("exchange", help="compressed all-reduce beside the dense one")
+    kind.add_argument(
+        "--codecs",
+        default="fp16,int8,int4,sign,top_k:0.01,power_sgd:4",
+        metavar="NAMES",
+        help="as in job files (fp16,int8,int4,sign,top_k:0.01,power_sgd:4)",
+    )
+    kind.add_argument("--sizes", default="1MiB,16MiB", help="such as 256KiB,4MiB (1MiB,16MiB)")
+    kind.add_argument("--json", action="store_true", help="print one JSON object")
     kind = kinds.add_parser("checkpoint", help="time that checkpoints take from training")
     kind.add_argument("--megabytes", type=int, default=100, help="of parameters (100)")
     kind.add_argument("--seconds", type=float, default=5.0, help="of a window (5)")
@@ -246,13 +264,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _job_arguments(parser: argparse.ArgumentParser, *, resume: bool = True) -> None:
     parser.add_argument("job", type=Path, metavar="JOB", help="job file (TOML)")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override a key of the job, such as optimizer.lr=0.1; may be repeated",
-    )
+    _set_argument(parser)
     parser.add_argument(
         "--trace",
         type=Path,
@@ -268,6 +280,16 @@ def _job_arguments(parser: argparse.ArgumentParser, *, resume: bool = True) -> N
     )
 
 
+def _set_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a key of the job, such as optimizer.lr=0.1; may be repeated",
+    )
+
+
 def _run_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="RUN", help="folder of a run")
 
@@ -280,18 +302,30 @@ def _train(options: argparse.Namespace) -> int:
         if not environment.rank_hint:
             print(load_job(options.job, options.set).to_toml(origins=True), end="")
         return 0
+    from mpimlsys.train.job import train
+
+    train(_loaded_together(options), resume=options.resume, trace=options.trace)
+    return 0
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from mpimlsys.train.plan import plan
+
+    return plan(_loaded_together(options), as_json=options.json)
+
+
+def _loaded_together(options: argparse.Namespace) -> Any:
+    """The job; ranks that cannot read it tell the others."""
+    from mpimlsys.jobfile import load_job
+
     try:
-        resolved = load_job(options.job, options.set)
+        return load_job(options.job, options.set)
     except ConfigError as error:
-        if (environment.size_hint or 1) > 1:
+        if (config.environment().size_hint or 1) > 1:
             from mpimlsys.context import fail_together
 
             fail_together(error)
         raise
-    from mpimlsys.train.job import train
-
-    train(resolved, resume=options.resume, trace=options.trace)
-    return 0
 
 
 def _launch(options: argparse.Namespace) -> int:
@@ -368,7 +402,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from mpimlsys.bench import allreduce, checkpoint, codecs, explain, stream, train
+    from mpimlsys.bench import allreduce, checkpoint, codecs, exchange, explain, stream, train
 
     if options.what == "allreduce" and options.explain:
         return explain.run()
@@ -387,6 +421,8 @@ def _bench(options: argparse.Namespace) -> int:
             threads=options.threads,
             as_json=options.json,
         )
+    if options.what == "exchange":
+        return exchange.run(codecs=options.codecs, sizes=options.sizes, as_json=options.json)
     if options.what == "stream":
         return stream.run(as_json=options.json)
     if options.what == "checkpoint":

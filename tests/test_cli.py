@@ -15,7 +15,7 @@ from mpimlsys import data
 ROOT = Path(__file__).parent.parent
 COMMANDS = (
     "train", "launch", "evaluate", "predict", "submit", "status", "logs", "cancel",
-    "doctor", "bench",
+    "plan", "doctor", "bench",
 )  # fmt: skip
 
 

@@ -33,6 +33,7 @@ from mpimlsys.types import Array, Bucket, Segment, State
 
 _SETTLE = 3  # steps that are not measured
 _MEASURED = 8
+MEASURED_AFTER = _SETTLE + _MEASURED  # steps
 _ERROR_EVERY = 10
 
 _UNDECIDED, _DENSE = -2, -1  # or the number of a candidate
@@ -80,7 +81,7 @@ class AutoExchange(CompressedExchange):
             return
         self._took.append((now - self._started, now - waits_from))
         self._ready_s.append(list(self._begun_s))
-        if self._chosen == _UNDECIDED and len(self._took) == _SETTLE + _MEASURED:
+        if self._chosen == _UNDECIDED and len(self._took) == MEASURED_AFTER:
             self._decide()
         elif self._chosen >= 0 and self._guard is not None:
             self._watch()
@@ -151,7 +152,7 @@ class AutoExchange(CompressedExchange):
             worst = np.array([np.max(errors)])
             self._max(worst)
             self._back_to_dense(self._guard.error_of_step(float(worst[0])))
-        if self._chosen >= 0 and len(self._took) == _SETTLE + _MEASURED:
+        if self._chosen >= 0 and len(self._took) == MEASURED_AFTER:
             step_s = np.array([median(took for took, _ in self._took[_SETTLE:])])
             self._max(step_s)
             self._back_to_dense(self._guard.time_of_steps(float(step_s[0])))

@@ -59,10 +59,12 @@ class CompressedExchange(AllReduceExchange):
     ) -> None:
         for bucket in buckets:
             if bucket.gradient.dtype != np.float32:
-                raise ConfigError(
+                error = ConfigError(
                     f"compressed gradients must be float32, not {bucket.gradient.dtype}; set "
                     "job.dtype = 'float32' or exchange.compress = 'none'."
                 )
+                error.on_all_ranks = True  # all have the same model
+                raise error
         super().__init__(ctx, len(buckets))
         self._native = ctx.native
         self._rank, self._ranks = ctx.group.rank, ctx.group.size

@@ -1,0 +1,106 @@
+"""``mpimlsys plan JOB``: what a step costs, and what compression and more ranks would change.
+
+Runs the job's first steps dense, on its own data, without writing anything.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from mpimlsys import context
+from mpimlsys.compress.auto import Decision, Measured, at_ranks, decide, table
+from mpimlsys.errors import ConfigError
+from mpimlsys.exchange.auto import MEASURED_AFTER, AutoExchange
+from mpimlsys.jobfile import ResolvedJob
+from mpimlsys.train.build import build
+
+_OTHER_RANKS = (2, 4, 8, 16, 32, 64)
+
+
+def plan(resolved: ResolvedJob, *, as_json: bool) -> int:
+    """Measure and print on rank 0; returns the exit status. Collective over the world.
+
+    Raises:
+        ConfigError: there is one rank, which exchanges nothing, or the job cannot be run.
+    """
+    job = resolved.job
+    ctx = context.init(job.cluster, job.comm)
+    if ctx.group.size < 2:
+        raise ConfigError(
+            "one rank exchanges nothing, so there is nothing to plan: "
+            "mpirun -n 2 mpimlsys plan JOB, on the hosts that the job will use."
+        )
+    ctx.limit_blas_threads(job.job.blas_threads)
+    exchange = replace(job.exchange, compress="auto", compress_min_elements=0)
+    bench = build(ctx, replace(job, exchange=exchange))
+    trainer = bench.trainer
+    steps = trainer.steps(bench.train, total=MEASURED_AFTER, batch_size=job.data.batch_size)
+    for _ in steps:
+        pass
+    live = trainer.exchange
+    assert isinstance(live, AutoExchange)
+    assert live.decision is not None
+    assert live.measured is not None
+    trainer.close()
+    if ctx.is_root:
+        if as_json:
+            print(json.dumps(_as_dict(live.measured, live.decision)))
+        else:
+            print("\n".join(_report(live.measured, live.decision)))
+    return 0
+
+
+def _report(measured: Measured, decision: Decision) -> list[str]:
+    link = 1 / measured.seconds_per_byte if measured.seconds_per_byte else float("inf")
+    lines = [
+        f"{measured.ranks} ranks: computing takes {1e3 * measured.compute_s:.3g} ms of a dense "
+        f"step of {1e3 * measured.step_s:.3g} ms",
+        f"link: {8e-6 * link:,.0f} Mbit/s, {1e6 * measured.latency_s:,.0f} µs per message",
+        f"compress = auto would take {decision.why}",
+        "",
+        "predicted steps",
+        *(f"  {line}" for line in table(decision)),
+        "",
+        "on other numbers of ranks with this link, each computing as long as now",
+    ]
+    for ranks in _OTHER_RANKS:
+        other = decide(at_ranks(measured, ranks))
+        dense_s = other.predictions[0].step_s
+        best = other.chosen
+        lines.append(
+            f"  {ranks:>4} ranks  dense {1e3 * dense_s:9.3g} ms  "
+            f"{best.codec or 'none'!s:<12} {1e3 * best.step_s:9.3g} ms"
+        )
+    return lines
+
+
+def _as_dict(measured: Measured, decision: Decision) -> dict[str, Any]:
+    return {
+        "ranks": measured.ranks,
+        "compute_s": measured.compute_s,
+        "step_s": measured.step_s,
+        "latency_s": measured.latency_s,
+        "seconds_per_byte": measured.seconds_per_byte,
+        "why": decision.why,
+        "predictions": [
+            {
+                "codec": str(prediction.codec or "none"),
+                "step_s": prediction.step_s,
+                "sent_bytes": prediction.sent_bytes,
+                "compressed_buckets": sum(prediction.compressed),
+            }
+            for prediction in decision.predictions
+        ],
+        "other_ranks": [
+            {
+                "ranks": ranks,
+                "dense_step_s": other.predictions[0].step_s,
+                "codec": str(other.chosen.codec or "none"),
+                "step_s": other.chosen.step_s,
+            }
+            for ranks in _OTHER_RANKS
+            for other in [decide(at_ranks(measured, ranks))]
+        ],
+    }
