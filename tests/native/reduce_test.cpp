@@ -6,6 +6,7 @@
 #include <limits>
 #include <random>
 
+#include "base/isa.hpp"
 #include "harness.hpp"
 
 using namespace mls;
