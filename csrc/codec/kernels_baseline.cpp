@@ -13,7 +13,6 @@
 
 #define MLS_ISA baseline
 #define MLS_F16C 0
-#define MLS_AVX2 0
 #define MLS_VECTOR_BYTES 16
 #include "base/half.inc"
 #include "codec/cast.inc"
