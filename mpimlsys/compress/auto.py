@@ -1,7 +1,8 @@
 """``compress = "auto"``: whether a codec would make the steps shorter, and which. Pure.
 
-What is measured during the first, dense steps goes into a model of a step; the codec with the
-shortest predicted step is taken if it saves at least 5 %. See docs/compression.md for the model.
+What is measured during the first, dense steps goes into a model of a step. The codecs with the
+shortest predicted steps are tried for some steps each, and the fastest is taken if it saves at
+least 5 %. See docs/compression.md for the model.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from mpimlsys.compress.codec import Codec, parse
 
 CANDIDATES: tuple[Codec, ...] = tuple(map(parse, ("fp16", "int8", "int4", "top_k:0.01")))
 LEAST_SAVING = 0.05  # of a step
-SLOWEST = 1.02  # of a dense step: what a compressed one may take, as measured
+_TRIALS = 3
+_TRIED_WITHIN = 1.35  # of the shortest predicted step
 
 
 @dataclass(frozen=True)
@@ -64,21 +66,36 @@ class Prediction:
         step_s: seconds.
         compressed: which buckets are compressed: those that travel faster so.
         sent_bytes: by each rank.
+        exchange_s: of all buckets, whether something else goes on meanwhile or not.
     """
 
     codec: Codec | None
     step_s: float
     compressed: tuple[bool, ...]
     sent_bytes: float
+    exchange_s: float
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What to do, why, and what all candidates were predicted to take."""
+    """What to do, why, and what all candidates were predicted to take.
+
+    Attributes:
+        chosen: dense, or what is predicted to be fastest.
+        why: in one line.
+        predictions: dense first.
+    """
 
     chosen: Prediction
     why: str
     predictions: tuple[Prediction, ...]
+
+    def contenders(self) -> list[Prediction]:
+        """What is worth trying, the shortest step first; nothing where dense was chosen."""
+        if self.chosen.codec is None:
+            return []
+        close = (p for p in self.predictions[1:] if p.step_s <= _TRIED_WITHIN * self.chosen.step_s)
+        return sorted(close, key=_order)[:_TRIALS]
 
 
 def traffic(speed: Speed, count: int, ranks: int) -> tuple[float, float, float]:
@@ -93,7 +110,7 @@ def traffic(speed: Speed, count: int, ranks: int) -> tuple[float, float, float]:
 
 def predict(measured: Measured, codec: Codec | None) -> Prediction:
     """A step in which each bucket travels as soon as it is ready and the one before it is done."""
-    now = coding_s = sent_bytes = 0.0
+    now = coding_s = sent_bytes = exchange_s = 0.0
     compressed = []
     for count, ready_s, dense_s in zip(
         measured.counts, measured.ready_s, measured.dense_s, strict=True
@@ -110,20 +127,21 @@ def predict(measured: Measured, codec: Codec | None) -> Prediction:
         compressed.append(pays)
         now = max(now, ready_s) + took_s
         sent_bytes += sent
+        exchange_s += took_s
     step_s = max(measured.compute_s + coding_s, now)
-    return Prediction(codec, step_s, tuple(compressed), sent_bytes)
+    return Prediction(codec, step_s, tuple(compressed), sent_bytes, exchange_s)
 
 
 def decide(measured: Measured) -> Decision:
     """The fastest candidate, if it saves enough; dense otherwise."""
     dense = predict(measured, None)
     predictions = (dense, *(predict(measured, codec) for codec in measured.speeds))
-    best = min(predictions, key=lambda prediction: prediction.step_s)
+    best = min(predictions, key=_order)
     saved = 1 - best.step_s / dense.step_s if dense.step_s else 0.0
     share = 1 - measured.compute_s / dense.step_s if dense.step_s else 0.0
     on_wire = f"dense steps of {_ms(dense.step_s)} wait {max(share, 0):.0%} for the exchange"
     if best.codec is None or saved < LEAST_SAVING:
-        closest = min(predictions[1:], key=lambda p: p.step_s, default=dense)
+        closest = min(predictions[1:], key=_order, default=dense)
         name = closest.codec or "no codec"
         return Decision(
             dense, f"none: {on_wire}; {name} would take {_ms(closest.step_s)}", predictions
@@ -134,6 +152,11 @@ def decide(measured: Measured) -> Decision:
         f"{best.codec} for {buckets}: {on_wire}; predicted {_ms(best.step_s)}, {saved:.0%} less",
         predictions,
     )
+
+
+def _order(prediction: Prediction) -> float:
+    """Of steps that are equally long, the one whose exchange is shorter has more to spare."""
+    return prediction.step_s + 0.1 * prediction.exchange_s
 
 
 def at_ranks(measured: Measured, ranks: int) -> Measured:
@@ -154,11 +177,9 @@ class Guard:
     """Goes back to dense when compression does harm. Everything it sees is the same on all ranks.
 
     Attributes:
-        dense_step_s: median of the dense steps.
-        dense_loss: smoothed, at the end of the dense steps.
+        dense_loss: of the dense steps.
     """
 
-    dense_step_s: float
     dense_loss: float
     loss: float = math.nan
     steps: int = 0
@@ -180,11 +201,19 @@ class Guard:
         self.errors = self.errors + 1 if not error < 0.999 else 0
         return f"frames hold next to nothing: error {error:.4g}" if self.errors >= 3 else ""
 
-    def time_of_steps(self, step_s: float) -> str:
-        """The same of the median time of some compressed steps."""
-        if step_s > SLOWEST * self.dense_step_s:
-            return f"steps took {_ms(step_s)}, dense ones {_ms(self.dense_step_s)}"
-        return ""
+
+def fastest(tried: Mapping[Codec, float], dense_step_s: float) -> tuple[Codec | None, str]:
+    """The codec with the shortest steps as they were measured, or None, and why.
+
+    Args:
+        tried: median seconds of a step with each codec that was tried.
+        dense_step_s: the same of the dense steps.
+    """
+    best = min(tried, key=lambda codec: tried[codec])
+    found = ", ".join(f"{codec} {_ms(step_s)}" for codec, step_s in tried.items())
+    if tried[best] > (1 - LEAST_SAVING) * dense_step_s:
+        return None, f"none: steps took {found}; dense ones {_ms(dense_step_s)}"
+    return best, f"{best}: steps took {found}; dense ones {_ms(dense_step_s)}"
 
 
 def table(decision: Decision) -> list[str]:

@@ -1,7 +1,8 @@
-"""``compress = "auto"``: dense steps that are measured, a decision, and a guard that takes it back.
+"""``compress = "auto"``: dense steps that are measured, trials, and a guard that takes it back.
 
-    dense, measured (10 steps)  ->  dense for good, or a codec
-    a codec                     ->  dense for good, when the guard says so
+    dense, measured  ->  dense for good, or trials of up to three codecs
+    trials           ->  the codec with the shortest steps, or dense for good
+    a codec          ->  dense for good, when the guard says so
 
 Every decision is a function of numbers that are the same on all ranks, and part of the state: a
 run that goes on from a checkpoint goes on with it.
@@ -21,8 +22,10 @@ from mpimlsys.compress.auto import (
     Decision,
     Guard,
     Measured,
+    Prediction,
     Speed,
     decide,
+    fastest,
     table,
 )
 from mpimlsys.context import Context
@@ -57,6 +60,9 @@ class AutoExchange(CompressedExchange):
         self._buckets = buckets
         self._chosen = _UNDECIDED
         self._compressed = np.zeros(len(buckets), bool)
+        self._touched = np.zeros(len(buckets), bool)  # that have residuals
+        self._trials: list[Prediction] = []  # that have still to end, the one that runs first
+        self._tried: dict[Codec, float] = {}
         self._flush = False  # what is left in the residuals goes along with the next step
         self._guard: Guard | None = None
         self._news: list[str] = []
@@ -92,8 +98,6 @@ class AutoExchange(CompressedExchange):
         if self._chosen == _UNDECIDED:
             self._losses.append(loss)
         elif self._chosen >= 0 and self._guard is not None:
-            if np.isnan(self._guard.dense_loss):
-                self._guard.dense_loss = float(np.mean(self._losses[-_MEASURED:]))
             self._back_to_dense(self._guard.loss_of_step(loss))
 
     def news(self) -> list[str]:
@@ -105,7 +109,8 @@ class AutoExchange(CompressedExchange):
         """What all ranks have alike, with the decision."""
         return {
             **super().state_dict(),
-            "chosen": np.array(self._chosen, np.int64),
+            # a run that goes on measures again what was not decided
+            "chosen": np.array(_UNDECIDED if self._trials else self._chosen, np.int64),
             "compressed": self._compressed.copy(),
         }
 
@@ -119,6 +124,7 @@ class AutoExchange(CompressedExchange):
         super().load_state_dict(state)
         self._chosen = int(state["chosen"])
         self._compressed = state["compressed"].astype(bool)
+        self._touched = self._compressed.copy()
 
     def _codec_of(self, bucket: int) -> Codec:
         if self._chosen >= 0 and self._compressed[bucket]:
@@ -126,24 +132,47 @@ class AutoExchange(CompressedExchange):
         return DENSE
 
     def _submit(self, bucket: Bucket) -> int:
-        if self._flush and self._compressed[bucket.index]:
+        if self._flush and self._touched[bucket.index]:
             return self._submit_as(DENSE, bucket)
         return super()._submit(bucket)
 
     def _decide(self) -> None:
         self.measured = self._measure()
         self.decision = decide(self.measured)
-        chosen = self.decision.chosen
         self._news.append(f"compress = auto: {self.decision.why}")
         self._news += [f"  {line}" for line in table(self.decision)]
-        if chosen.codec is None:
+        self._trials = self.decision.contenders()
+        if not self._trials:
             self._chosen = _DENSE
             return
-        self._chosen = CANDIDATES.index(chosen.codec)
-        self._compressed = np.array(chosen.compressed)
-        self._guard = Guard(self.measured.step_s, float("nan"))
+        losses = self._losses[-_MEASURED:]
+        self._guard = Guard(float(np.mean(losses)) if losses else float("nan"))
         self.measure_every = _ERROR_EVERY
+        self._take(self._trials[0])
+
+    def _take(self, prediction: Prediction) -> None:
+        assert prediction.codec is not None
+        self._chosen = CANDIDATES.index(prediction.codec)
+        self._compressed = np.array(prediction.compressed)
+        self._touched |= self._compressed
         self._took = []
+
+    def _end_trial(self) -> None:
+        assert self.measured is not None
+        assert self.decision is not None
+        step_s = np.array([median(took for took, _ in self._took[_SETTLE:])])
+        self._max(step_s)
+        self._tried[CANDIDATES[self._chosen]] = float(step_s[0])
+        self._trials.pop(0)
+        if self._trials:
+            self._take(self._trials[0])
+            return
+        codec, why = fastest(self._tried, self.measured.step_s)
+        if codec is None:
+            self._back_to_dense(why)
+            return
+        self._news.append(f"compress = auto: {why}")
+        self._take(next(p for p in self.decision.predictions if p.codec == codec))
 
     def _watch(self) -> None:
         assert self._guard is not None
@@ -152,16 +181,15 @@ class AutoExchange(CompressedExchange):
             worst = np.array([np.max(errors)])
             self._max(worst)
             self._back_to_dense(self._guard.error_of_step(float(worst[0])))
-        if self._chosen >= 0 and len(self._took) == MEASURED_AFTER:
-            step_s = np.array([median(took for took, _ in self._took[_SETTLE:])])
-            self._max(step_s)
-            self._back_to_dense(self._guard.time_of_steps(float(step_s[0])))
+        if self._trials and len(self._took) == MEASURED_AFTER:
+            self._end_trial()
 
     def _back_to_dense(self, why: str) -> None:
         if not why or self._chosen < 0:
             return
         self._news.append(f"compress = auto: back to dense at step {self.steps}: {why}")
         self._chosen = _DENSE
+        self._trials = []
         self._flush = True
 
     def _measure(self) -> Measured:

@@ -12,6 +12,7 @@ from mpimlsys.compress.auto import (
     Speed,
     at_ranks,
     decide,
+    fastest,
     predict,
     table,
     traffic,
@@ -76,31 +77,54 @@ def test_two_ranks_send_whole_frames_and_more_ranks_parts():
 
 
 def test_the_guard_goes_back_when_the_loss_rises():
-    guard = Guard(dense_step_s=1.0, dense_loss=1.0)
+    guard = Guard(dense_loss=1.0)
     assert not any(guard.loss_of_step(0.9) for _ in range(100))
     told = [guard.loss_of_step(3.0) for _ in range(100)]
     assert "the loss rose to" in next(filter(None, told))
 
 
 def test_the_guard_does_not_judge_by_a_few_steps():
-    guard = Guard(dense_step_s=1.0, dense_loss=1.0)
+    guard = Guard(dense_loss=1.0)
     assert not any(guard.loss_of_step(3.0) for _ in range(19))
 
 
 @pytest.mark.parametrize("error", [1.0, math.nan, 5.0])
 def test_the_guard_goes_back_when_frames_hold_nothing(error):
-    guard = Guard(1.0, 1.0)
+    guard = Guard(1.0)
     assert not guard.error_of_step(error)
     assert not guard.error_of_step(error)
     assert "next to nothing" in guard.error_of_step(error)
 
 
 def test_errors_in_between_are_forgiven_and_unmeasured_ones_passed_over():
-    guard = Guard(1.0, 1.0)
+    guard = Guard(1.0)
     assert not any(guard.error_of_step(error) for error in (1.0, 1.0, -1.0, 0.5, 1.0, 1.0))
 
 
-def test_the_guard_goes_back_when_steps_are_slower_than_dense_ones():
-    guard = Guard(dense_step_s=1.0, dense_loss=1.0)
-    assert not guard.time_of_steps(1.01)
-    assert "steps took 1.1e+03 ms" in guard.time_of_steps(1.1)
+def test_close_candidates_are_tried_and_far_ones_are_not():
+    fp16 = next(codec for codec in CANDIDATES if codec.name == "fp16")
+    slow = next(codec for codec in CANDIDATES if codec.name == "int4")
+    speeds = {
+        INT8: Speed(1e-9, 1e-9, 1.02),
+        fp16: Speed(1e-9, 1e-9, 1.1),
+        slow: Speed(1e-7, 1e-7, 1.0),
+    }
+    decision = decide(replace(SLOW_LINK, speeds=speeds))
+    assert [p.codec for p in decision.contenders()] == [INT8, fp16]
+    assert decide(replace(SLOW_LINK, compute_s=2.0)).contenders() == []
+
+
+def test_of_equal_steps_the_shorter_exchange_is_taken():
+    fp16 = next(codec for codec in CANDIDATES if codec.name == "fp16")
+    speeds = {fp16: Speed(1e-9, 1e-9, 2.0), INT8: Speed(1e-9, 1e-9, 1.02)}
+    hidden = replace(SLOW_LINK, compute_s=0.9, speeds=speeds, busy_cores=False)
+    assert predict(hidden, fp16).step_s == predict(hidden, INT8).step_s
+    assert decide(hidden).chosen.codec == INT8
+
+
+def test_what_was_measured_decides_between_the_tried():
+    fp16 = next(codec for codec in CANDIDATES if codec.name == "fp16")
+    assert fastest({INT8: 0.5, fp16: 0.4}, 1.0)[0] == fp16
+    codec, why = fastest({INT8: 0.97, fp16: 1.2}, 1.0)
+    assert codec is None
+    assert why == "none: steps took int8 970 ms, fp16 1.2e+03 ms; dense ones 1e+03 ms"
