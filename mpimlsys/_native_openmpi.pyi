@@ -6,7 +6,7 @@ same error on every rank when ``check`` is on), ``Timeout`` when a rank did not 
 object with the buffer protocol. ``dtype`` names the element type where NumPy has no name for it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, TypedDict
 
 import numpy as np
@@ -221,6 +221,25 @@ def all_to_all(
 ) -> Parts:
     """A part of ``sent`` to each rank, of so many bytes; the parts that come from all."""
 
+def compressed_all_reduce(
+    transport: Transport,
+    array: Any,
+    memory: Compressor,
+    spec: Spec,
+    *,
+    step: int,
+    measure: bool = False,
+    label: str = "",
+    timeout_s: float = 300.0,
+    check: bool = True,
+) -> None:
+    """Sum float32 over the ranks in place, as frames; the same bits on all of them.
+
+    ``step`` is the same on all ranks and another each time. With ``measure``, ``memory.error`` is
+    known afterwards where there is error feedback. Raises ``CorruptData`` for a damaged frame,
+    with the rank that it came from.
+    """
+
 def barrier(transport: Transport, *, label: str = "", timeout_s: float = 300.0) -> None:
     """Return when every rank has called it."""
 
@@ -239,6 +258,11 @@ class Engine:
     def reduce_scatter(self, array: Any, op: _Op = "sum", **options: Any) -> int: ...
     def broadcast(self, array: Any, root: int, **options: Any) -> int: ...
     def all_gather(self, mine: Any, whole: Any, **options: Any) -> int: ...
+    def compressed_all_reduce(
+        self, array: Any, memory: Compressor, spec: Spec, **options: Any
+    ) -> int:
+        """The memory must not be looked at before the ticket's operation is complete."""
+
     def barrier(self, **options: Any) -> int: ...
     def gather_parts(self, mine: Any, **options: Any) -> tuple[int, Parts]:
         """The parts are there when the ticket's operation is complete."""
@@ -305,6 +329,41 @@ def add_into(frame: _Bytes, factor: float, into: _Floats) -> None:
 
 def crc32c(data: _Bytes) -> int:
     """The checksum of frames."""
+
+class Compressor:
+    """What one array keeps between compressed all-reduces, and how it is compressed.
+
+    ``parts`` are (start, length) of what is compressed, ascending; the rest travels as it is.
+    ``matrices`` are (start, rows, columns) of what ``power_sgd`` factorises: they follow one
+    another and fill the parts. ``seed`` is of this array, the same on all ranks.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        *,
+        parts: Sequence[tuple[int, int]],
+        matrices: Sequence[tuple[int, int, int]] = (),
+        feedback: Literal["none", "classic", "ef21"] = "none",
+        momentum: float = 0.0,
+        clip_norm: float = 0.0,
+        pattern: Literal["auto", "ring", "owners", "gather", "balanced"] = "auto",
+        seed: int = 0,
+    ) -> None: ...
+    @property
+    def sent_bytes(self) -> int:
+        """By this rank in the last exchange, of what is compressed."""
+    @property
+    def messages(self) -> int: ...
+    @property
+    def error(self) -> float:
+        """``|C(y) - y|^2 / |y|^2`` of the last exchange; negative where it was not measured."""
+
+    def state(self) -> dict[str, _Floats]:
+        """Copies of what is kept, by name; of this rank, what is not used yet left out."""
+
+    def load_state(self, state: Mapping[str, _Floats]) -> None:
+        """Take such a state over; names that are missing begin anew."""
 
 def build_info() -> _BuildInfo:
     """What the extension was compiled with."""

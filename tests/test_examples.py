@@ -12,6 +12,7 @@ SHORT = {
     "mnist_cnn": ["job.max_steps=20"],
     "boston_linear": ["job.epochs=20"],
     "char_lstm": ["job.max_steps=5", "data.max_bytes=100000"],
+    "mnist_slow_network": ["job.max_steps=20"],
 }
 
 
