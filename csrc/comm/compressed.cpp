@@ -118,9 +118,9 @@ void compressed_all_reduce(Transport& transport, std::span<float> data, Compress
       prepare(transport, intent, request.options, story);
       if (transport.size() == 1 || memory.compressed() == 0) return;
       const std::size_t segment = request.options.segment(transport);
-      std::vector<float> packed(memory.whole() ? 0 : memory.compressed());
-      if (!memory.whole()) memory.gather(data, true, packed);
-      const std::span<float> x = memory.whole() ? data : std::span(packed);
+      Scratch packed(transport, memory.whole() ? 0 : memory.compressed() * sizeof(float));
+      if (!memory.whole()) memory.gather(data, true, packed.floats());
+      const std::span<float> x = memory.whole() ? data : packed.floats();
       const int nodes = 1 + *std::ranges::max_element(transport.nodes());
       // matrices cannot be cut into slices
       if (nodes > 1 && nodes < transport.size() && memory.how().matrices.empty()) {
@@ -136,15 +136,16 @@ void compressed_all_reduce(Transport& transport, std::span<float> data, Compress
         exchange({transport, all, Channel::frames, story.sequence(), story.deadline(), segment}, x,
                  memory, request);
       }
-      if (!memory.whole()) memory.scatter(packed, true, data);
+      if (!memory.whole()) memory.scatter(packed.floats(), true, data);
     });
   }
   if (memory.whole() || transport.size() == 1) return;
-  std::vector<float> rest(memory.how().count - memory.compressed());
+  Scratch others(transport, (memory.how().count - memory.compressed()) * sizeof(float));
+  const std::span<float> rest = others.floats();
   memory.gather(data, false, rest);
   Options options = request.options;
   options.label += " (not compressed)";
-  all_reduce(transport, std::as_writable_bytes(std::span(rest)), {.options = options});
+  all_reduce(transport, std::as_writable_bytes(rest), {.options = options});
   memory.scatter(rest, false, data);
 }
 
