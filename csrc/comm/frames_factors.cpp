@@ -8,6 +8,7 @@
 namespace mls {
 
 void FrameExchange::factors() {
+  divide({});
   const auto rank = static_cast<std::size_t>(spec_.amount);
   const Matrices matrices = memory_.how().matrices;
   Scratch memory(wire_.transport, p_count(matrices, rank) * sizeof(float));

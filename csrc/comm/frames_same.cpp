@@ -10,6 +10,7 @@
 namespace mls {
 
 void FrameExchange::same_elements() {
+  divide({});
   const Draw draw{key_, 0};
   const std::size_t room = codec_.bound(spec_, y_.size());
   Scratch memory(wire_.transport, room);

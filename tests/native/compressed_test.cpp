@@ -187,6 +187,66 @@ TEST(ef21_converges_to_the_sum) {
   }
 }
 
+// What owners keep is of elements that they may not own in the next step.
+TEST(what_owners_keep_survives_another_division) {
+  constexpr std::size_t kCount = 12288;  // parts of the same size in all divisions
+  constexpr CodecId kCodecs[] = {CodecId::int8, CodecId::bf16, CodecId::top_k, CodecId::int8,
+                                 CodecId::sign, CodecId::top_k, CodecId::random_k};
+  for (const Feedback feedback : {Feedback::classic, Feedback::ef21}) {
+    std::vector<double> told(kCount);
+    const auto failures = on_ranks(3, [&](Transport& transport) {
+      const auto rank = static_cast<std::size_t>(transport.rank());
+      Compressor memory({.count = kCount, .parts = {{0, kCount}}, .feedback = feedback});
+      std::vector<float> x;
+      const auto exchange = [&](const Spec& spec, std::uint64_t step) {
+        x = gradient(transport.rank(), 0, kCount);
+        compressed_all_reduce(transport, x, memory, {.spec = spec, .step = step});
+        for (std::size_t i = 0; i < kCount && rank == 0; ++i) told[i] += double{x[i]};
+      };
+      std::uint64_t step = 0;
+      for (const CodecId codec : kCodecs) {
+        const bool sparse = codec_of(codec).sparse;
+        // long enough frames for owners, then short ones that all gather
+        for (const double amount : {0.9, 0.05}) {
+          exchange({.codec = codec, .amount = sparse ? amount : 0}, step++);
+        }
+      }
+      const std::uint64_t steps = step;
+      // nothing is left out: what was kept comes along
+      exchange({}, step++);
+      exchange({}, step++);
+      if (feedback == Feedback::ef21) {
+        for (std::size_t i = 0; i < kCount; ++i) {
+          float sum = 0;
+          for (int peer = 0; peer < 3; ++peer) sum += gradient(peer, 0, kCount)[i];
+          CHECK(std::abs(x[i] - sum) < 1e-3);
+        }
+        return;
+      }
+      if (rank != 0) return;
+      for (std::size_t i = 0; i < kCount; ++i) {
+        double sum = 0;
+        for (int peer = 0; peer < 3; ++peer) sum += double{gradient(peer, 0, kCount)[i]};
+        CHECK(std::abs(told[i] - sum * static_cast<double>(steps + 2)) < 1e-3);
+      }
+    });
+    for (const auto& failure : failures) CHECK(!failure);
+  }
+}
+
+// The code of fewer indices is longer where it needs a bit more for each.
+TEST(sparse_parts_that_are_shorter_have_room) {
+  for (const double amount : {0.25, 0.5}) {
+    const Spec spec{.codec = CodecId::top_k, .amount = amount, .values = CodecId::sign};
+    for (const Spec& each : {spec, Spec{.codec = CodecId::top_k, .amount = amount}}) {
+      for (std::size_t count = 1; count < 80; ++count) {
+        const Outcome outcome = train(2, count, each, {.pattern = Pattern::owners}, 1);
+        CHECK(same_bits(outcome.results[0], outcome.results[1]));
+      }
+    }
+  }
+}
+
 TEST(a_balanced_sparse_exchange_sends_fewer_than_6k_numbers) {
   constexpr std::size_t kCount = 100000;
   const Spec spec{.codec = CodecId::top_k, .amount = 0.01};
