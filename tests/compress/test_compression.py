@@ -85,6 +85,11 @@ def test_the_ratio_falls_by_one_factor_after_the_warmup():
         {"ramp_steps": 5},
         {"warmup_steps": -1},
         {"codec": Codec("random_k", 0.1, option="unbiased")},
+        {"clip_norm": 1.0, "error_feedback": "none"},
+        {"pattern": "tree"},
+        {"pattern": "ring"},
+        {"pattern": "ring", "codec": Codec("fp16"), "error_feedback": "ef21"},
+        {"pattern": "balanced"},
     ],
 )
 def test_options_that_do_not_go_together_are_told(options):

@@ -379,6 +379,33 @@ TEST(a_damaged_frame_names_its_sender) {
   CHECK(test::contains(story, "from rank 1: a damaged frame: the checksum does not hold"));
 }
 
+TEST(a_pattern_that_a_codec_cannot_take_is_told_on_all_ranks) {
+  const auto told = [](const Spec& spec, Feedback feedback, Pattern pattern) {
+    return on_ranks(3, [&](Transport& transport) {
+      std::vector<float> x(3000, 1.0f);
+      Compressor memory(
+          {.count = 3000, .parts = {{0, 3000}}, .feedback = feedback, .pattern = pattern});
+      compressed_all_reduce(transport, x, memory, {.spec = spec});
+      for (const float value : x) CHECK(value == 3.0f);
+    });
+  };
+  for (const Spec& spec : specs()) {
+    for (const Feedback feedback : kFeedbacks) {
+      for (const Pattern pattern : {Pattern::ring, Pattern::balanced}) {
+        if (can_travel(spec, feedback, pattern)) continue;
+        for (const auto& failure : told(spec, feedback, pattern)) {
+          if (spec.codec == CodecId::none) {  // of steps without compression
+            CHECK(!failure);
+            continue;
+          }
+          CHECK(failure && failure->kind() == FailureKind::config && failure->on_all_ranks());
+          CHECK(test::contains(failure->what(), "cannot travel in the pattern"));
+        }
+      }
+    }
+  }
+}
+
 TEST(ranks_that_mean_different_codecs_are_told) {
   const auto failures = on_ranks(3, [&](Transport& transport) {
     std::vector<float> x(100, 1.0f);
