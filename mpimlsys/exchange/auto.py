@@ -60,6 +60,7 @@ class AutoExchange(CompressedExchange):
         self._flush = False  # what is left in the residuals goes along with the next step
         self._guard: Guard | None = None
         self._news: list[str] = []
+        self._timing = True  # of the dense steps, then of the first compressed ones
         self._ready_s: list[list[float]] = []
         self._took: list[tuple[float, float]] = []  # of a step, of it waiting
         self._losses: list[float] = []
@@ -79,8 +80,9 @@ class AutoExchange(CompressedExchange):
         self._flush = False
         if self._engine is None:
             return
-        self._took.append((now - self._started, now - waits_from))
-        self._ready_s.append(list(self._begun_s))
+        if self._timing:
+            self._took.append((now - self._started, now - waits_from))
+            self._ready_s.append(list(self._begun_s))
         if self._chosen == _UNDECIDED and len(self._took) == MEASURED_AFTER:
             self._decide()
         elif self._chosen >= 0 and self._guard is not None:
@@ -107,6 +109,7 @@ class AutoExchange(CompressedExchange):
             **super().state_dict(),
             "chosen": np.array(self._chosen, np.int64),
             "compressed": self._compressed.copy(),
+            "flush": np.array(self._flush),
         }
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
@@ -119,6 +122,8 @@ class AutoExchange(CompressedExchange):
         super().load_state_dict(state)
         self._chosen = int(state["chosen"])
         self._compressed = state["compressed"].astype(bool)
+        self._flush = bool(state["flush"])
+        self._timing = self._chosen == _UNDECIDED
 
     def _codec_of(self, bucket: int) -> Codec:
         if self._chosen >= 0 and self._compressed[bucket]:
@@ -138,12 +143,13 @@ class AutoExchange(CompressedExchange):
         self._news += [f"  {line}" for line in table(self.decision)]
         if chosen.codec is None:
             self._chosen = _DENSE
+            self._timing = False
             return
         self._chosen = CANDIDATES.index(chosen.codec)
         self._compressed = np.array(chosen.compressed)
         self._guard = Guard(self.measured.step_s, float("nan"))
         self.measure_every = _ERROR_EVERY
-        self._took = []
+        self._took, self._ready_s = [], []
 
     def _watch(self) -> None:
         assert self._guard is not None
@@ -155,6 +161,7 @@ class AutoExchange(CompressedExchange):
         if self._chosen >= 0 and len(self._took) == MEASURED_AFTER:
             step_s = np.array([median(took for took, _ in self._took[_SETTLE:])])
             self._max(step_s)
+            self._timing, self._took, self._ready_s = False, [], []
             self._back_to_dense(self._guard.time_of_steps(float(step_s[0])))
 
     def _back_to_dense(self, why: str) -> None:
@@ -162,6 +169,7 @@ class AutoExchange(CompressedExchange):
             return
         self._news.append(f"compress = auto: back to dense at step {self.steps}: {why}")
         self._chosen = _DENSE
+        self._timing = False
         self._flush = True
 
     def _measure(self) -> Measured:
