@@ -58,9 +58,10 @@ void exchange(const Wire& wire, std::span<float> x, Compressor& memory,
   }
   const double before = request.measure ? squares(y) : 0;
   FrameExchange frames(wire, request.spec, memory, key, y, x, request.measure);
+  const Feedback feedback = memory.how().feedback;
   Pattern pattern = memory.how().pattern;
-  if (pattern == Pattern::automatic) {
-    pattern = pattern_for(request.spec, memory.how().feedback, x.size(), ranks);
+  if (pattern == Pattern::automatic || !can_travel(request.spec, feedback, pattern)) {
+    pattern = pattern_for(request.spec, feedback, x.size(), ranks);
   }
   switch (pattern) {
     case Pattern::ring:
@@ -81,23 +82,37 @@ void exchange(const Wire& wire, std::span<float> x, Compressor& memory,
     default:
       frames.owners();
   }
-  const bool known = request.measure && memory.how().feedback != Feedback::none && before > 0;
+  const bool known = request.measure && feedback != Feedback::none && before > 0;
   memory.error = known ? squares(y) / before : -1;
 }
 
 }  // namespace
 
+bool can_travel(const Spec& spec, Feedback feedback, Pattern pattern) {
+  const Codec& codec = codec_of(spec.codec);
+  switch (pattern) {
+    case Pattern::ring:
+      // partial sums are no rank's own gradient, which ef21 needs
+      return codec.combines == Combines::sum && !codec.sparse && feedback != Feedback::ef21;
+    case Pattern::balanced:
+      return spec.codec == CodecId::top_k;
+    case Pattern::same_elements:
+      return spec.codec == CodecId::random_k && spec.values == CodecId::none;
+    case Pattern::factors:
+      return spec.codec == CodecId::power_sgd;
+    default:
+      return true;
+  }
+}
+
 Pattern pattern_for(const Spec& spec, Feedback feedback, std::size_t count, std::size_t ranks) {
   constexpr std::size_t kLatencyBound = 16 * 1024;  // bytes
-  const Codec& codec = codec_of(spec.codec);
-  const bool values_add_up = spec.codec == CodecId::random_k && spec.values == CodecId::none;
-  if (values_add_up) return Pattern::same_elements;
-  if (spec.codec == CodecId::power_sgd) return Pattern::factors;
-  if (ranks <= 2 || (ranks - 1) * frame_bound(spec, count) <= kLatencyBound) return Pattern::gather;
-  if (codec.combines == Combines::sum && !codec.sparse && feedback != Feedback::ef21) {
-    return Pattern::ring;
+  for (const Pattern sums : {Pattern::same_elements, Pattern::factors}) {
+    if (can_travel(spec, feedback, sums)) return sums;
   }
-  const bool selects = spec.codec == CodecId::top_k && k_of(spec, count) >= ranks;
+  if (ranks <= 2 || (ranks - 1) * frame_bound(spec, count) <= kLatencyBound) return Pattern::gather;
+  if (can_travel(spec, feedback, Pattern::ring)) return Pattern::ring;
+  const bool selects = can_travel(spec, feedback, Pattern::balanced) && k_of(spec, count) >= ranks;
   return selects ? Pattern::balanced : Pattern::owners;
 }
 
@@ -116,11 +131,19 @@ void compressed_all_reduce(Transport& transport, std::span<float> data, Compress
         .fault = request.options.fault == Fault::none ? fault : request.options.fault};
     story.tell([&] {
       prepare(transport, intent, request.options, story);
+      if (request.spec.codec != CodecId::none &&
+          !can_travel(request.spec, memory.how().feedback, memory.how().pattern)) {
+        throw Failure(FailureKind::config,
+                      "frames of " + std::string(codec_of(request.spec.codec).name) +
+                          " with this error feedback cannot travel in the pattern of the "
+                          "compressor; use 'auto'",
+                      {}, true);
+      }
       if (transport.size() == 1 || memory.compressed() == 0) return;
       const std::size_t segment = request.options.segment(transport);
-      std::vector<float> packed(memory.whole() ? 0 : memory.compressed());
-      if (!memory.whole()) memory.gather(data, true, packed);
-      const std::span<float> x = memory.whole() ? data : std::span(packed);
+      Scratch packed(transport, memory.whole() ? 0 : memory.compressed() * sizeof(float));
+      if (!memory.whole()) memory.gather(data, true, packed.floats());
+      const std::span<float> x = memory.whole() ? data : packed.floats();
       const int nodes = 1 + *std::ranges::max_element(transport.nodes());
       // matrices cannot be cut into slices
       if (nodes > 1 && nodes < transport.size() && memory.how().matrices.empty()) {
@@ -136,15 +159,16 @@ void compressed_all_reduce(Transport& transport, std::span<float> data, Compress
         exchange({transport, all, Channel::frames, story.sequence(), story.deadline(), segment}, x,
                  memory, request);
       }
-      if (!memory.whole()) memory.scatter(packed, true, data);
+      if (!memory.whole()) memory.scatter(packed.floats(), true, data);
     });
   }
   if (memory.whole() || transport.size() == 1) return;
-  std::vector<float> rest(memory.how().count - memory.compressed());
+  Scratch others(transport, (memory.how().count - memory.compressed()) * sizeof(float));
+  const std::span<float> rest = others.floats();
   memory.gather(data, false, rest);
   Options options = request.options;
   options.label += " (not compressed)";
-  all_reduce(transport, std::as_writable_bytes(std::span(rest)), {.options = options});
+  all_reduce(transport, std::as_writable_bytes(rest), {.options = options});
   memory.scatter(rest, false, data);
 }
 

@@ -52,10 +52,20 @@ void Compressor::scatter(std::span<const float> from, bool compressed,
   });
 }
 
+Division Compressor::division() const {
+  if (cut.size() != 2) return {};
+  return {static_cast<Pattern>(cut[0]), static_cast<std::size_t>(cut[1])};
+}
+
+void Compressor::divide(Division how) {
+  cut = {static_cast<float>(how.pattern), static_cast<float>(how.granule)};
+}
+
 std::vector<std::pair<const char*, std::vector<float>*>> Compressor::state() {
   return {{"residual", &residual},
           {"velocity", &velocity},
           {"owned", &owned},
+          {"cut", &cut},
           {"estimate", &estimate},
           {"basis", &basis}};
 }

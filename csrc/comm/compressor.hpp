@@ -39,6 +39,14 @@ enum class Pattern : std::uint8_t {
   factors
 };
 
+// How the owners of parts have cut an array.
+struct Division {
+  Pattern pattern = Pattern::automatic;  // owners or balanced; others have none
+  std::size_t granule = 1;
+
+  bool operator==(const Division&) const = default;
+};
+
 struct Compression {
   std::size_t count = 0;         // elements of the array
   std::vector<Part> parts = {};  // what is compressed, ascending; the others travel as they are
@@ -69,12 +77,17 @@ class Compressor {
   // of this object, or x itself without feedback.
   std::span<float> load(std::span<float> x, std::size_t ranks);
 
+  // Which part `owned` is of.
+  Division division() const;
+  void divide(Division how);
+
   // The state by name; a vector without elements has not been used yet.
   std::vector<std::pair<const char*, std::vector<float>*>> state();
 
   std::vector<float> residual;  // classic: r. ef21: h
   std::vector<float> velocity;  // u or v
   std::vector<float> owned;     // of this rank's part
+  std::vector<float> cut;       // what part that is: a Division
   std::vector<float> estimate;  // ef21: the same on all ranks
   std::vector<float> basis;     // power_sgd: Q; the same on all ranks
 

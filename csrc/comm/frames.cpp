@@ -5,6 +5,7 @@
 
 #include "codec/random.hpp"
 #include "codec/sparse.hpp"
+#include "comm/division.hpp"
 
 namespace mls {
 namespace {
@@ -132,6 +133,7 @@ void FrameExchange::receive(Request& request, std::size_t peer, std::uint64_t st
 }
 
 void FrameExchange::gather() {
+  divide({});
   const Part all{0, y_.size()};
   const std::size_t room = frame_bound(spec_, all.length);
   Scratch memory(wire_.transport, size() * room);
@@ -159,14 +161,12 @@ void FrameExchange::gather() {
 
 void FrameExchange::owners() {
   const std::size_t granule = std::max<std::size_t>(codec_.granule, 1);
-  std::vector<Part> parts = parts_of(ceil_div(y_.size(), granule), size());
-  for (Part& part : parts) {
-    const std::size_t start = std::min(part.start * granule, y_.size());
-    const std::size_t end = std::min((part.start + part.length) * granule, y_.size());
-    part = {start, end - start};
-  }
+  const std::vector<Part> parts = parts_of_granules(y_.size(), granule, size());
+  divide({Pattern::owners, granule});
   const Part mine = parts[own()];
-  const std::size_t room = frame_bound(spec_, parts[0].length);
+  // a frame of fewer indices may be longer
+  const std::size_t room =
+      std::max(frame_bound(spec_, parts.front().length), frame_bound(spec_, parts.back().length));
   Scratch memory(wire_.transport, 2 * size() * room);
   const auto arrival = [&](std::size_t peer) { return memory.part(peer * room, room); };
   const auto departure = [&](std::size_t peer) {
@@ -191,9 +191,8 @@ void FrameExchange::owners() {
   }
 
   // without feedback nothing is owned beyond this step
-  std::vector<float> passing;
+  std::vector<float> passing(feedback_ == Feedback::none ? mine.length : 0);
   std::vector<float>& sum = feedback_ == Feedback::none ? passing : memory_.owned;
-  sum.resize(mine.length);
   for (std::size_t peer = 0; peer < size(); ++peer) {
     wire_.transport.at_step(peer + 1, 2 * size());
     wire_.wait(receives[peer]);

@@ -29,6 +29,10 @@ class FrameExchange {
   FrameExchange(const Wire& wire, const Spec& spec, Compressor& memory, std::uint64_t key,
                 std::span<float> y, std::span<float> out, bool measure);
 
+  // Before a pattern: what this rank owns becomes that of the pattern's division. What it owned in
+  // another one is its own to send again.
+  void divide(Division how);
+
   // Every rank sends the frame of its whole array to all others, which decode and add.
   void gather();
 

@@ -10,32 +10,11 @@
 
 #include "codec/random.hpp"
 #include "codec/sparse.hpp"
+#include "comm/division.hpp"
 #include "comm/frames.hpp"
 
 namespace mls {
 namespace {
-
-// Elements that follow one another and have the same owner.
-constexpr std::size_t kBlock = 64;
-
-// Which element is where, block by block in turn.
-struct Cyclic {
-  std::size_t count;
-  std::size_t ranks;
-
-  std::size_t owner(std::size_t element) const { return element / kBlock % ranks; }
-  std::size_t place(std::size_t element) const {
-    return element / (kBlock * ranks) * kBlock + element % kBlock;
-  }
-  std::size_t element(std::size_t owner, std::size_t place) const {
-    return (place / kBlock * ranks + owner) * kBlock + place % kBlock;
-  }
-  std::size_t share(std::size_t owner) const {
-    const std::size_t rest = count % (kBlock * ranks);
-    const std::size_t begun = rest - std::min(rest, owner * kBlock);
-    return count / (kBlock * ranks) * kBlock + std::min(begun, kBlock);
-  }
-};
 
 struct Selected {
   std::vector<std::uint32_t> places;
@@ -83,6 +62,7 @@ constexpr std::size_t room_for(std::size_t values) {
 
 void FrameExchange::balanced() {
   const Cyclic layout{y_.size(), size()};
+  divide({Pattern::balanced});
   const std::size_t k = k_of(spec_, y_.size());
   const std::size_t most_sent = std::max<std::size_t>(1, 2 * k / size());
   const std::size_t most_told = std::max<std::size_t>(1, k / size());
@@ -104,7 +84,7 @@ void FrameExchange::balanced() {
                          std::span<std::byte> frame) {
     std::byte* const payload = frame.data() + sizeof(FrameHeader);
     const std::size_t bytes = write_sparse(chosen.places, chosen.values, layout.share(owner),
-                                           spec_.values, draw, payload);
+                                           spec_.values, draw, payload, spec_.stochastic);
     return frame.first(seal_frame(spec_, layout.share(owner), bytes, frame));
   };
   const auto sent = [&](std::span<std::byte> frame, std::size_t owner) {
@@ -151,9 +131,8 @@ void FrameExchange::balanced() {
     }
   }
 
-  std::vector<float> passing;
+  std::vector<float> passing(feedback_ == Feedback::none ? layout.share(own()) : 0);
   std::vector<float>& sum = feedback_ == Feedback::none ? passing : memory_.owned;
-  sum.resize(layout.share(own()));
   for (std::size_t peer = 0; peer < size(); ++peer) {
     wire_.transport.at_step(peer + 1, 2 * size());
     const Selected came = opened(peer, own(), mine);

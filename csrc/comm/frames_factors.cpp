@@ -8,16 +8,18 @@
 namespace mls {
 
 void FrameExchange::factors() {
+  divide({});
   const auto rank = static_cast<std::size_t>(spec_.amount);
   const Matrices matrices = memory_.how().matrices;
-  std::vector<float> p(p_count(matrices, rank));
-  std::vector<float>& q = memory_.basis;
+  Scratch memory(wire_.transport, p_count(matrices, rank) * sizeof(float));
+  const std::span<float> p = memory.floats();
+  std::vector<float>& q = memory_.basis;  // lives on with the compressor
   if (q.size() != q_count(matrices, rank)) {
     q.resize(q_count(matrices, rank));
     draw_q({key_, 0}, q);
   }
-  const auto add_up = [&](std::vector<float>& factor) {
-    ring_all_reduce(wire_, std::as_writable_bytes(std::span(factor)), {});
+  const auto add_up = [&](std::span<float> factor) {
+    ring_all_reduce(wire_, std::as_writable_bytes(factor), {});
     memory_.sent += ring_sent(own(), parts_of(factor.size(), size()),
                               {factor.size(), sizeof(float), wire_.segment_bytes});
   };

@@ -9,6 +9,7 @@
 namespace mls {
 
 void FrameExchange::ring() {
+  divide({});
   const Ring ring{wire_.rank(), wire_.size()};
   const auto left = static_cast<std::size_t>(ring.left());
   const auto right = static_cast<std::size_t>(ring.right());

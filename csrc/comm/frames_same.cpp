@@ -10,11 +10,14 @@
 namespace mls {
 
 void FrameExchange::same_elements() {
+  divide({});
   const Draw draw{key_, 0};
-  std::vector<std::byte> payload(codec_.bound(spec_, y_.size()));
-  payload.resize(codec_.encode(spec_, y_, draw, payload.data()));
+  const std::size_t room = codec_.bound(spec_, y_.size());
+  Scratch memory(wire_.transport, room);
+  const std::span<std::byte> payload =
+      memory.part(0, codec_.encode(spec_, y_, draw, memory.part(0, room).data()));
   settle({payload, y_.size(), spec_.values}, {0, y_.size()}, draw);
-  const std::span<std::byte> values = std::span(payload).subspan(kRandomKHeader);
+  const std::span<std::byte> values = payload.subspan(kRandomKHeader);
   const std::size_t count = values.size() / sizeof(float);
 
   ring_all_reduce(wire_, values, {});

@@ -179,6 +179,11 @@ class Scratch {
     return std::span(bytes_.get(), size_).subspan(start, length);
   }
 
+  // All of it, as numbers.
+  std::span<float> floats() {
+    return {reinterpret_cast<float*>(bytes_.get()), size_ / sizeof(float)};
+  }
+
  private:
   Transport& transport_;
   std::unique_ptr<std::byte[]> bytes_;

@@ -190,7 +190,7 @@ class Guard:
         smooth = 0.05
         self.loss = loss if math.isnan(self.loss) else (1 - smooth) * self.loss + smooth * loss
         self.steps += 1
-        if self.steps >= 20 and self.loss > 1.5 * self.dense_loss + 1e-3:
+        if self.steps >= 20 and self.loss > self.dense_loss + 0.5 * abs(self.dense_loss) + 1e-3:
             return f"the loss rose to {self.loss:.3g}, from {self.dense_loss:.3g} in dense steps"
         return ""
 

@@ -22,8 +22,8 @@ from typing import Any
 
 from mpimlsys.errors import ConfigError, nearest
 
-_CASTS = ("fp16", "bf16", "fp8_e4m3", "fp8_e5m2")
-_DENSE = (*_CASTS, "int8", "int4", "int2", "sign", "ternary", "natural")
+CASTS = ("fp16", "bf16", "fp8_e4m3", "fp8_e5m2")
+_DENSE = (*CASTS, "int8", "int4", "int2", "sign", "ternary", "natural")
 _AMOUNTS = {
     "top_k": "the share of the elements that are kept, such as top_k:0.01",
     "random_k": "the share of the elements that are kept, such as random_k:0.01",

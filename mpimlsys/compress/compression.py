@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from mpimlsys.compress.codec import DENSE, RATIOS, Codec, parse
+from mpimlsys.compress.codec import CASTS, DENSE, RATIOS, Codec, parse
 from mpimlsys.errors import ConfigError
 
 Feedback = Literal["classic", "ef21", "none"]
@@ -76,9 +76,32 @@ class Compression:
                 f"a ratio that falls over {self.ramp_steps} steps needs top_k or random_k, not "
                 f"{self.codec.name}."
             )
+        if self.clip_norm and self.error_feedback == "none":
+            raise ConfigError(
+                "the clip_norm of a compression needs error_feedback = 'classic' or 'ef21'; "
+                "without, clip the sum (optimizer.clip_norm)."
+            )
+        self._check_pattern()
         for name in ("min_elements", "warmup_steps", "ramp_steps", "clip_norm"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} of a compression must not be negative.")
+
+    def _check_pattern(self) -> None:
+        if self.pattern not in ("auto", "ring", "owners", "gather", "balanced"):
+            raise ConfigError(
+                f"pattern = {self.pattern!r}; use 'auto', 'ring', 'owners', 'gather' or 'balanced'."
+            )
+        if self.pattern == "ring" and self.codec.name not in CASTS:
+            raise ConfigError(
+                f"pattern = 'ring' adds up {', '.join(CASTS)} on the way, not {self.codec.name}; "
+                "use 'auto'."
+            )
+        if self.pattern == "ring" and self.error_feedback == "ef21":
+            raise ConfigError("pattern = 'ring' does not go with ef21; use 'auto' or 'owners'.")
+        if self.pattern == "balanced" and self.codec.name != "top_k":
+            raise ConfigError(
+                f"pattern = 'balanced' is for top_k, not {self.codec.name}; use 'auto'."
+            )
 
     def at(self, step: int) -> Codec:
         """The codec of a step, counted from 0; ``none`` during the warm-up."""

@@ -66,6 +66,7 @@ class AutoExchange(CompressedExchange):
         self._flush = False  # what is left in the residuals goes along with the next step
         self._guard: Guard | None = None
         self._news: list[str] = []
+        self._timing = True  # of the dense steps, then of the first compressed ones
         self._ready_s: list[list[float]] = []
         self._took: list[tuple[float, float]] = []  # of a step, of it waiting
         self._losses: list[float] = []
@@ -85,8 +86,9 @@ class AutoExchange(CompressedExchange):
         self._flush = False
         if self._engine is None:
             return
-        self._took.append((now - self._started, now - waits_from))
-        self._ready_s.append(list(self._begun_s))
+        if self._timing:
+            self._took.append((now - self._started, now - waits_from))
+            self._ready_s.append(list(self._begun_s))
         if self._chosen == _UNDECIDED and len(self._took) == MEASURED_AFTER:
             self._decide()
         elif self._chosen >= 0 and self._guard is not None:
@@ -112,6 +114,8 @@ class AutoExchange(CompressedExchange):
             # a run that goes on measures again what was not decided
             "chosen": np.array(_UNDECIDED if self._trials else self._chosen, np.int64),
             "compressed": self._compressed.copy(),
+            "touched": self._touched.copy(),
+            "flush": np.array(self._flush),
         }
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
@@ -124,7 +128,9 @@ class AutoExchange(CompressedExchange):
         super().load_state_dict(state)
         self._chosen = int(state["chosen"])
         self._compressed = state["compressed"].astype(bool)
-        self._touched = self._compressed.copy()
+        self._touched = state["touched"].astype(bool)
+        self._flush = bool(state["flush"])
+        self._timing = self._chosen == _UNDECIDED
 
     def _codec_of(self, bucket: int) -> Codec:
         if self._chosen >= 0 and self._compressed[bucket]:
@@ -144,6 +150,7 @@ class AutoExchange(CompressedExchange):
         self._trials = self.decision.contenders()
         if not self._trials:
             self._chosen = _DENSE
+            self._timing = False
             return
         losses = self._losses[-_MEASURED:]
         self._guard = Guard(float(np.mean(losses)) if losses else float("nan"))
@@ -155,7 +162,8 @@ class AutoExchange(CompressedExchange):
         self._chosen = CANDIDATES.index(prediction.codec)
         self._compressed = np.array(prediction.compressed)
         self._touched |= self._compressed
-        self._took = []
+        self._timing = bool(self._trials)
+        self._took, self._ready_s = [], []
 
     def _end_trial(self) -> None:
         assert self.measured is not None
@@ -190,6 +198,7 @@ class AutoExchange(CompressedExchange):
         self._news.append(f"compress = auto: back to dense at step {self.steps}: {why}")
         self._chosen = _DENSE
         self._trials = []
+        self._timing = False
         self._flush = True
 
     def _measure(self) -> Measured:

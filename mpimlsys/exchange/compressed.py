@@ -68,6 +68,7 @@ class CompressedExchange(AllReduceExchange):
         super().__init__(ctx, len(buckets))
         self._native = ctx.native
         self._rank, self._ranks = ctx.group.rank, ctx.group.size
+        self._nodes = sharing_nodes(ctx.peers.nodes, compression)
         self._compression = compression
         self._codecs: dict[Codec, Any] = {}
         self._agreed = False
@@ -107,7 +108,7 @@ class CompressedExchange(AllReduceExchange):
 
     def state_dict(self) -> State:
         """What all ranks have alike."""
-        return {"steps": np.array(self.steps, np.int64)}
+        return {"steps": np.array(self.steps, np.int64), "nodes": self._nodes}
 
     def own_state_dict(self) -> State | None:
         """Residuals and the like, as ``"rank.bucket.name"``; copies."""
@@ -121,12 +122,12 @@ class CompressedExchange(AllReduceExchange):
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
         """Take over what all ranks had; with another number of ranks, residuals are shared out."""
-        if "steps" not in state:
+        if "steps" not in state or "nodes" not in state:
             raise ConfigError(
                 "this checkpoint was written without compression; use the job it was written with."
             )
         self.steps = int(state["steps"])
-        found = shared_out(state, self._rank, self._ranks)
+        found = shared_out(state, self._rank, self._nodes)
         for index, memory in enumerate(self._memories):
             memory.load_state(found.get(index, {}))
 
@@ -142,7 +143,7 @@ class CompressedExchange(AllReduceExchange):
             momentum=how.momentum,
             clip_norm=how.clip_norm * share,
             pattern=how.pattern,
-            seed=(seed << 20) + bucket.index,
+            seed=((seed << 20) + bucket.index) % 2**64,
         )
 
     def _codec_of(self, bucket: int) -> Codec:  # noqa: ARG002
@@ -174,3 +175,9 @@ class CompressedExchange(AllReduceExchange):
             timeout_s=self._comm.timeout_s,
         )
         return ticket
+
+
+def sharing_nodes(nodes: Sequence[int], compression: Compression) -> Array:
+    """The node of each rank where the ranks of a node share out what is compressed, or else 0."""
+    shares = 1 < len(set(nodes)) < len(nodes) and compression.codec.name != "power_sgd"
+    return np.array(nodes if shares else [0] * len(nodes), np.int64)

@@ -12,34 +12,38 @@ from mpimlsys.types import Array, State
 _ADDITIVE = ("residual", "velocity")
 
 
-def shared_out(state: Mapping[str, Array], rank: int, ranks: int) -> dict[int, State]:
+def shared_out(state: Mapping[str, Array], rank: int, nodes: Array) -> dict[int, State]:
     """A rank's state of each bucket.
 
     Args:
-        state: ``"rank.bucket.name"`` to array, of all ranks that wrote; other names are passed
-            over.
-        rank, ranks: of the run that goes on.
+        state: ``"rank.bucket.name"`` to array, of all ranks that wrote, and their ``"nodes"``;
+            other names are passed over.
+        rank: of the run that goes on.
+        nodes: the node of each of its ranks where these share buckets out among them, or else 0.
 
     Returns:
-        Bucket to state. For the number of ranks that wrote it is what this rank had, bit by bit.
-        For another number it is an equal share of the residuals of error feedback and of their
-        momentum, while what owners of parts kept is lost; ``ef21`` begins anew, as the ranks'
-        states hang together.
+        Bucket to state. For the ranks that wrote it is what this rank had, bit by bit. For another
+        number it is an equal share of the residuals of error feedback and of their momentum, while
+        what owners of parts kept is lost; ``ef21`` begins anew, as the ranks' states hang together,
+        and so do ranks that have other slices of the buckets than before.
     """
+    before = state["nodes"]
+    alike = np.array_equal(before, nodes)
+    if not alike and (before.any() or nodes.any()):
+        return {}
     found: dict[int, dict[str, State]] = {}
     for key, value in state.items():
         writer, _, rest = key.partition(".")
         bucket, _, name = rest.partition(".")
         if name:
             found.setdefault(int(bucket), {}).setdefault(name, {})[writer] = value
-    writers = {writer for names in found.values() for by in names.values() for writer in by}
     shares: dict[int, State] = {}
     for index, names in found.items():
-        if len(writers) == ranks:
+        if alike:
             shares[index] = {name: by[str(rank)] for name, by in names.items() if str(rank) in by}
         elif "estimate" not in names:
             shares[index] = {
-                name: _share(list(names[name].values()), ranks)
+                name: _share(list(names[name].values()), len(nodes))
                 for name in _ADDITIVE
                 if name in names and len({value.size for value in names[name].values()}) == 1
             }

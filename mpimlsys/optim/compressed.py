@@ -71,6 +71,8 @@ class CompressedAdam(Flat):
                 square += kind(1 - beta2) * np.square(gradients[block])
             else:
                 mean[...] = gradients[block]
+                # signs know no zero: what never had a gradient would move by their scale over eps
+                mean[square == 0] = 0
             root = np.sqrt(square)
             root *= of_square
             root += kind(self.eps)

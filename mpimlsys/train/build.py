@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
@@ -20,6 +21,17 @@ from mpimlsys.train.trainer import Trainer, total_steps
 from mpimlsys.types import Dataset
 
 _MODEL_KEYS = ("dropout", "hidden", "activation", "layers", "embedding")
+# what a job says about a codec, and what stands for nothing
+OF_A_CODEC: Mapping[str, Any] = MappingProxyType(
+    {
+        "error_feedback": "classic",
+        "compress_min_elements": 0,
+        "compress_warmup_steps": 0,
+        "compress_ramp_steps": 0,
+        "compress_momentum": 0.0,
+        "compress_clip_norm": 0.0,
+    }
+)
 _REGRESSION = "linear"  # the built-in model that predicts numbers
 
 
@@ -132,6 +144,16 @@ def compression_of(section: ExchangeSection) -> Compression | str | None:
     if section.compress == "none":
         return None
     if section.compress == "auto":
+        given = [
+            f"exchange.{key} = {getattr(section, key)!r}"
+            for key, default in OF_A_CODEC.items()
+            if getattr(section, key) != default
+        ]
+        if given:
+            raise ConfigError(
+                f"exchange.compress = 'auto' takes no notice of {', '.join(given)}; leave it out, "
+                "or name a codec."
+            )
         return "auto"
     try:
         return Compression(

@@ -14,7 +14,7 @@ from mpimlsys.compress.auto import Decision, Measured, at_ranks, decide, table
 from mpimlsys.errors import ConfigError
 from mpimlsys.exchange.auto import MEASURED_AFTER, AutoExchange
 from mpimlsys.jobfile import ResolvedJob
-from mpimlsys.train.build import build
+from mpimlsys.train.build import OF_A_CODEC, build
 
 _OTHER_RANKS = (2, 4, 8, 16, 32, 64)
 
@@ -33,7 +33,7 @@ def plan(resolved: ResolvedJob, *, as_json: bool) -> int:
             "mpirun -n 2 mpimlsys plan JOB, on the hosts that the job will use."
         )
     ctx.limit_blas_threads(job.job.blas_threads)
-    exchange = replace(job.exchange, compress="auto", compress_min_elements=0)
+    exchange = replace(job.exchange, compress="auto", **OF_A_CODEC)
     bench = build(ctx, replace(job, exchange=exchange))
     trainer = bench.trainer
     steps = trainer.steps(bench.train, total=MEASURED_AFTER, batch_size=job.data.batch_size)

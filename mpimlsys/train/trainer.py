@@ -25,7 +25,7 @@ from mpimlsys.train.diagnose import first_nonfinite, nonfinite_parameter
 from mpimlsys.train.progress import Progress
 from mpimlsys.train.report import Clock, Evaluation, Intentions, StepReport
 from mpimlsys.train.signals import STOP_SIGNALS
-from mpimlsys.types import Array, Dataset, IntArray, Phase, State
+from mpimlsys.types import Array, Bucket, Dataset, IntArray, Phase, State
 
 _EVALUATION_BATCH = 256
 
@@ -300,7 +300,7 @@ class Trainer:
         for bucket in space.buckets:
             # a rank without samples, or with an error, takes part with what it has
             if bucket.index not in begun:
-                self.exchange.begin(bucket)
+                self._begin(bucket)
         ballot[_FAILED] = failure is not None
         ballot[_CHECKPOINT] = wish.checkpoint
         ballot[_WRITTEN] = wish.written
@@ -348,9 +348,7 @@ class Trainer:
             bucket = self.space.ready(parameter)
             if bucket is not None:
                 begun.add(bucket.index)
-                if self._prepare is not None:
-                    self._prepare(bucket, self.context.group.size)
-                self.exchange.begin(bucket)
+                self._begin(bucket)
 
         loss = 0.0
         phase = self._phase(training=True)
@@ -369,6 +367,11 @@ class Trainer:
                 "backward, or ready(parameter) for parameters of your own."
             )
         return loss
+
+    def _begin(self, bucket: Bucket) -> None:
+        if self._prepare is not None:
+            self._prepare(bucket, self.context.group.size)
+        self.exchange.begin(bucket)
 
     def _phase(self, *, training: bool) -> Phase:
         key = np.array([self.seed, self.context.group.rank], np.uint64)
@@ -417,10 +420,12 @@ def _for_optimizer(optimizer: Any, exchange: AllReduce) -> AllReduce:
     if dense_at is None:
         return exchange
     if exchange.compress is not None:
-        raise ConfigError(
+        error = ConfigError(
             f"{type(optimizer).__name__} compresses its momentum by itself; leave out "
             "exchange.compress."
         )
+        error.on_all_ranks = True  # all have the same job
+        raise error
     sign = Compression(Codec("sign"), "classic", dense_at=dense_at)
     return replace(exchange, compress=sign)
 

@@ -83,6 +83,12 @@ def test_the_guard_goes_back_when_the_loss_rises():
     assert "the loss rose to" in next(filter(None, told))
 
 
+def test_a_loss_below_zero_is_no_rise():
+    guard = Guard(dense_loss=-2.0)
+    assert not any(guard.loss_of_step(-2.1) for _ in range(100))
+    assert any(guard.loss_of_step(0.0) for _ in range(100))
+
+
 def test_the_guard_does_not_judge_by_a_few_steps():
     guard = Guard(dense_loss=1.0)
     assert not any(guard.loss_of_step(3.0) for _ in range(19))

@@ -16,6 +16,8 @@ from mpimlsys.compress import (
     parse,
 )
 from mpimlsys.errors import ConfigError
+from mpimlsys.jobfile import ExchangeSection
+from mpimlsys.train.build import compression_of
 from mpimlsys.types import Bucket, Segment
 
 
@@ -85,11 +87,22 @@ def test_the_ratio_falls_by_one_factor_after_the_warmup():
         {"ramp_steps": 5},
         {"warmup_steps": -1},
         {"codec": Codec("random_k", 0.1, option="unbiased")},
+        {"clip_norm": 1.0, "error_feedback": "none"},
+        {"pattern": "tree"},
+        {"pattern": "ring"},
+        {"pattern": "ring", "codec": Codec("fp16"), "error_feedback": "ef21"},
+        {"pattern": "balanced"},
     ],
 )
 def test_options_that_do_not_go_together_are_told(options):
     with pytest.raises(ConfigError):
         Compression(**{"codec": Codec("int8"), **options})
+
+
+def test_auto_does_not_pass_over_options_in_silence():
+    assert compression_of(ExchangeSection(compress="auto")) == "auto"
+    with pytest.raises(ConfigError, match=r"no notice of exchange\.compress_momentum = 0\.9"):
+        compression_of(ExchangeSection(compress="auto", compress_momentum=0.9))
 
 
 SEGMENTS = [

@@ -37,6 +37,20 @@ assert len(train(make(), epochs=3, batch_size=10, max_steps=7)) == 7
 one = train(make(), epochs=1, batch_size=1)
 assert len(one) == 41 and np.isfinite(one).all()
 """,
+    "a compressed optimiser whose batch is smaller than the ranks": """
+class Counting(type(optim.onebit_adam())):
+    prepared = 0
+
+    def prepare(self, bucket, workers):
+        self.prepared += 1
+        super().prepare(bucket, workers)
+
+adam = Counting(0.01, (0.9, 0.999), 1e-8, 3, 0)
+trainer = make(optimizer=adam, dtype="float32")
+data = mls.data.ArrayDataset(x, y, dtype="float32")
+trainer.fit(data, epochs=1, batch_size=1, max_steps=6)
+assert adam.prepared == 6 * len(trainer.space.buckets), "ranks without samples have a share too"
+""",
     "accumulation": """
 whole = train(make(), epochs=2, batch_size=12)
 for parts in (2, 3, 50):

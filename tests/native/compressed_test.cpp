@@ -187,6 +187,66 @@ TEST(ef21_converges_to_the_sum) {
   }
 }
 
+// What owners keep is of elements that they may not own in the next step.
+TEST(what_owners_keep_survives_another_division) {
+  constexpr std::size_t kCount = 12288;  // parts of the same size in all divisions
+  constexpr CodecId kCodecs[] = {CodecId::int8, CodecId::bf16, CodecId::top_k, CodecId::int8,
+                                 CodecId::sign, CodecId::top_k, CodecId::random_k};
+  for (const Feedback feedback : {Feedback::classic, Feedback::ef21}) {
+    std::vector<double> told(kCount);
+    const auto failures = on_ranks(3, [&](Transport& transport) {
+      const auto rank = static_cast<std::size_t>(transport.rank());
+      Compressor memory({.count = kCount, .parts = {{0, kCount}}, .feedback = feedback});
+      std::vector<float> x;
+      const auto exchange = [&](const Spec& spec, std::uint64_t step) {
+        x = gradient(transport.rank(), 0, kCount);
+        compressed_all_reduce(transport, x, memory, {.spec = spec, .step = step});
+        for (std::size_t i = 0; i < kCount && rank == 0; ++i) told[i] += double{x[i]};
+      };
+      std::uint64_t step = 0;
+      for (const CodecId codec : kCodecs) {
+        const bool sparse = codec_of(codec).sparse;
+        // long enough frames for owners, then short ones that all gather
+        for (const double amount : {0.9, 0.05}) {
+          exchange({.codec = codec, .amount = sparse ? amount : 0}, step++);
+        }
+      }
+      const std::uint64_t steps = step;
+      // nothing is left out: what was kept comes along
+      exchange({}, step++);
+      exchange({}, step++);
+      if (feedback == Feedback::ef21) {
+        for (std::size_t i = 0; i < kCount; ++i) {
+          float sum = 0;
+          for (int peer = 0; peer < 3; ++peer) sum += gradient(peer, 0, kCount)[i];
+          CHECK(std::abs(x[i] - sum) < 1e-3);
+        }
+        return;
+      }
+      if (rank != 0) return;
+      for (std::size_t i = 0; i < kCount; ++i) {
+        double sum = 0;
+        for (int peer = 0; peer < 3; ++peer) sum += double{gradient(peer, 0, kCount)[i]};
+        CHECK(std::abs(told[i] - sum * static_cast<double>(steps + 2)) < 1e-3);
+      }
+    });
+    for (const auto& failure : failures) CHECK(!failure);
+  }
+}
+
+// The code of fewer indices is longer where it needs a bit more for each.
+TEST(sparse_parts_that_are_shorter_have_room) {
+  for (const double amount : {0.25, 0.5}) {
+    const Spec spec{.codec = CodecId::top_k, .amount = amount, .values = CodecId::sign};
+    for (const Spec& each : {spec, Spec{.codec = CodecId::top_k, .amount = amount}}) {
+      for (std::size_t count = 1; count < 80; ++count) {
+        const Outcome outcome = train(2, count, each, {.pattern = Pattern::owners}, 1);
+        CHECK(same_bits(outcome.results[0], outcome.results[1]));
+      }
+    }
+  }
+}
+
 TEST(a_balanced_sparse_exchange_sends_fewer_than_6k_numbers) {
   constexpr std::size_t kCount = 100000;
   const Spec spec{.codec = CodecId::top_k, .amount = 0.01};
@@ -292,6 +352,64 @@ TEST(momentum_correction_forgets_the_velocity_of_what_was_sent) {
   for (const auto& failure : failures) CHECK(!failure);
 }
 
+// A network that never lets go of a request.
+class Sticky final : public Transport {
+ public:
+  Sticky() : Transport(0, 2) {}
+  void send(Request& request, int peer, Tag, std::span<const std::byte> bytes) override {
+    used().push_back(bytes);
+    request = {.kind = Request::Kind::send, .peer = peer, .bytes = {}};
+  }
+  void receive(Request& request, int peer, Tag, std::span<std::byte> bytes) override {
+    used().push_back(bytes);
+    request = {.kind = Request::Kind::receive, .peer = peer, .bytes = bytes};
+  }
+  void wait(Request& request, Deadline) override {
+    fail(FailureKind::timeout, request, "no answer");
+  }
+
+  // By all of them, so that what is left behind on purpose stays known.
+  static std::vector<std::span<const std::byte>>& used() {
+    static std::vector<std::span<const std::byte>> all;
+    return all;
+  }
+
+ private:
+  bool take_back(Request&) noexcept override { return false; }
+};
+
+TEST(sums_without_frames_use_no_memory_that_a_failure_frees) {
+  std::vector<float> x = gradient(0, 0, 4000);
+  const auto fails = [&](const auto& body) {
+    Sticky network;
+    bool failed = false;
+    try {
+      body(network);
+    } catch (const Failure&) {
+      failed = true;
+    }
+    CHECK(failed && network.unsettled());
+    std::vector<std::byte> copy;
+    for (const std::span<const std::byte> bytes : Sticky::used()) {
+      copy.assign(bytes.begin(), bytes.end());  // the address sanitizer would object
+    }
+  };
+  fails([&](Transport& network) {  // what travels apart
+    Compressor memory({.count = x.size()});
+    compressed_all_reduce(network, x, memory, {.options = {.check = false}});
+  });
+  const Group all = Group::all(0, 2);
+  for (const Spec& spec : {Spec{.codec = CodecId::random_k, .amount = 0.5},
+                           Spec{.codec = CodecId::power_sgd, .amount = 2}}) {
+    fails([&](Transport& network) {
+      Compressor memory({.count = 4000, .parts = {{0, 4000}}, .matrices = {{0, 40, 100}}});
+      const Wire wire{network, all, Channel::frames, 1, Clock::now(), kSegmentBytes};
+      FrameExchange frames(wire, spec, memory, 1, x, x, false);
+      spec.codec == CodecId::random_k ? frames.same_elements() : frames.factors();
+    });
+  }
+}
+
 TEST(a_damaged_frame_names_its_sender) {
   const auto failures = on_ranks(2, [&](Transport& transport) {
     std::vector<float> x(100, 1.0f);
@@ -317,6 +435,33 @@ TEST(a_damaged_frame_names_its_sender) {
   const std::string story = failures[0]->what();
   CHECK(test::contains(story, "compressed all-reduce #1 of bucket 3 on rank 0"));
   CHECK(test::contains(story, "from rank 1: a damaged frame: the checksum does not hold"));
+}
+
+TEST(a_pattern_that_a_codec_cannot_take_is_told_on_all_ranks) {
+  const auto told = [](const Spec& spec, Feedback feedback, Pattern pattern) {
+    return on_ranks(3, [&](Transport& transport) {
+      std::vector<float> x(3000, 1.0f);
+      Compressor memory(
+          {.count = 3000, .parts = {{0, 3000}}, .feedback = feedback, .pattern = pattern});
+      compressed_all_reduce(transport, x, memory, {.spec = spec});
+      for (const float value : x) CHECK(value == 3.0f);
+    });
+  };
+  for (const Spec& spec : specs()) {
+    for (const Feedback feedback : kFeedbacks) {
+      for (const Pattern pattern : {Pattern::ring, Pattern::balanced}) {
+        if (can_travel(spec, feedback, pattern)) continue;
+        for (const auto& failure : told(spec, feedback, pattern)) {
+          if (spec.codec == CodecId::none) {  // of steps without compression
+            CHECK(!failure);
+            continue;
+          }
+          CHECK(failure && failure->kind() == FailureKind::config && failure->on_all_ranks());
+          CHECK(test::contains(failure->what(), "cannot travel in the pattern"));
+        }
+      }
+    }
+  }
 }
 
 TEST(ranks_that_mean_different_codecs_are_told) {
