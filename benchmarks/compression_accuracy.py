@@ -90,12 +90,18 @@ every = "end"
 
 def models(fashion: Path, epochs: int, steps: int) -> list[Model]:
     """What is run."""
-    sgd = "dense"
+    sgd, ramp = "dense", 300
     cnn = (
         Setting(sgd, (), sgd),
         compressed("int8", beside=sgd),
         compressed("int4", beside=sgd),
         compressed("top_k:0.01", beside=sgd),
+        compressed(
+            "top_k:0.01",
+            f"compress_ramp_steps={ramp}",
+            beside=sgd,
+            name="top_k:0.01, ratio falls",
+        ),
         compressed(
             "top_k:0.01",
             "error_feedback=none",
@@ -113,7 +119,7 @@ def models(fashion: Path, epochs: int, steps: int) -> list[Model]:
         ),
     )
     lstm = (
-        *(setting for setting in cnn if setting.beside == sgd),
+        *(row for row in cnn if row.beside == sgd and "ef21" not in row.name),
         Setting("1-bit Adam", ("optimizer.name=onebit_adam", "optimizer.freeze_steps=150"), sgd),
     )
     return [
