@@ -22,7 +22,8 @@ struct CompressedAllReduce {
 // compressed are all-reduced apart. With a single rank nothing changes.
 //
 // Throws Failure(config) on all ranks where the codec cannot travel in the compressor's pattern;
-// codec none then takes another. Throws Failure(corrupt) for a frame that is damaged, with the rank that it came from.
+// codec none then takes another. Throws Failure(corrupt) for a frame that is damaged, with the rank
+// that it came from.
 void compressed_all_reduce(Transport& transport, std::span<float> data, Compressor& memory,
                            const CompressedAllReduce& request);
 
