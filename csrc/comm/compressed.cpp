@@ -170,6 +170,9 @@ void compressed_all_reduce(Transport& transport, std::span<float> data, Compress
   options.label += " (not compressed)";
   all_reduce(transport, std::as_writable_bytes(rest), {.options = options});
   memory.scatter(rest, false, data);
+  memory.sent += ring_sent(static_cast<std::size_t>(transport.rank()),
+                           parts_of(rest.size(), static_cast<std::size_t>(transport.size())),
+                           {rest.size(), sizeof(float), request.options.segment(transport)});
 }
 
 }  // namespace mls

@@ -62,12 +62,8 @@ void Compressor::divide(Division how) {
 }
 
 std::vector<std::pair<const char*, std::vector<float>*>> Compressor::state() {
-  return {{"residual", &residual},
-          {"velocity", &velocity},
-          {"owned", &owned},
-          {"cut", &cut},
-          {"estimate", &estimate},
-          {"basis", &basis}};
+  return {{"residual", &residual}, {"velocity", &velocity}, {"owned", &owned},
+          {"cut", &cut},           {"estimate", &estimate}, {"basis", &basis}};
 }
 
 std::span<float> Compressor::load(std::span<float> x, std::size_t ranks) {

@@ -52,8 +52,9 @@ class FrameExchange {
   void factors();
 
   // As owners, for sparse codecs of k values: ranks own every P-th block of the array, so that all
-  // parts have their share of what is large, send at most 2k/P values to one owner, and get at
-  // most k/P from each. Fewer than 6k numbers leave a rank, for any number of ranks (k >= P).
+  // parts have their share of what is large, send at most 5k/4P values to one owner, and get
+  // at most 7k/4P from each. Fewer than 6k numbers, indices and values, leave a rank, and as many
+  // arrive, for any number of ranks (k >= P).
   // Li, Hoefler 2022, "Near-optimal sparse allreduce for distributed deep learning", has the bound.
   void balanced();
 

@@ -1,8 +1,11 @@
 // Sparse all-reduce whose volume does not grow with the number of ranks, see frames.hpp.
 //
 //   1. every rank selects its k largest numbers, and sends each to the owner of its element: at
-//      most 2k/P to one owner, the largest of them
-//   2. owners add up, select the k/P largest sums, and send them to all ranks
+//      most 5k/4P to one owner, the largest of them
+//   2. owners add up, select the 7k/4P largest sums, and send them to all ranks
+//
+// Blocks of all ranks have about k/P of the largest numbers, so few are left over in the first
+// step; more of the sums can be told, which are of up to k elements of a part.
 //
 // What is not sent stays where it is: in the residual of the sender, or of the owner.
 #include <algorithm>
@@ -64,9 +67,9 @@ void FrameExchange::balanced() {
   const Cyclic layout{y_.size(), size()};
   divide({Pattern::balanced});
   const std::size_t k = k_of(spec_, y_.size());
-  const std::size_t most_sent = std::max<std::size_t>(1, 2 * k / size());
-  const std::size_t most_told = std::max<std::size_t>(1, k / size());
-  const std::size_t room = room_for(most_sent);
+  const std::size_t most_sent = std::max<std::size_t>(1, 5 * k / (4 * size()));
+  const std::size_t most_told = std::max<std::size_t>(1, 7 * k / (4 * size()));
+  const std::size_t room = room_for(most_told);
   Scratch memory(wire_.transport, 2 * size() * room);
   const auto arrival = [&](std::size_t peer) { return memory.part(peer * room, room); };
   const auto departure = [&](std::size_t peer) {

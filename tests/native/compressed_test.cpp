@@ -190,7 +190,7 @@ TEST(ef21_converges_to_the_sum) {
 // What owners keep is of elements that they may not own in the next step.
 TEST(what_owners_keep_survives_another_division) {
   constexpr std::size_t kCount = 12288;  // parts of the same size in all divisions
-  constexpr CodecId kCodecs[] = {CodecId::int8, CodecId::bf16, CodecId::top_k, CodecId::int8,
+  constexpr CodecId kCodecs[] = {CodecId::int8, CodecId::bf16,  CodecId::top_k,   CodecId::int8,
                                  CodecId::sign, CodecId::top_k, CodecId::random_k};
   for (const Feedback feedback : {Feedback::classic, Feedback::ef21}) {
     std::vector<double> told(kCount);
@@ -370,8 +370,8 @@ class Sticky final : public Transport {
 
   // By all of them, so that what is left behind on purpose stays known.
   static std::vector<std::span<const std::byte>>& used() {
-    static std::vector<std::span<const std::byte>> all;
-    return all;
+    static auto* const all = new std::vector<std::span<const std::byte>>;
+    return *all;
   }
 
  private:
@@ -396,7 +396,7 @@ TEST(sums_without_frames_use_no_memory_that_a_failure_frees) {
   };
   fails([&](Transport& network) {  // what travels apart
     Compressor memory({.count = x.size()});
-    compressed_all_reduce(network, x, memory, {.options = {.check = false}});
+    compressed_all_reduce(network, x, memory, {.spec = {}, .options = {.check = false}});
   });
   const Group all = Group::all(0, 2);
   for (const Spec& spec : {Spec{.codec = CodecId::random_k, .amount = 0.5},
