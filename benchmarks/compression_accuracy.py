@@ -99,8 +99,9 @@ def models(fashion: Path, epochs: int, steps: int) -> list[Model]:
         compressed(
             "top_k:0.01",
             f"compress_ramp_steps={ramp}",
+            "compress_min_elements=1024",
             beside=sgd,
-            name="top_k:0.01, ratio falls",
+            name="top_k:0.01, ratio falls, masked",
         ),
         compressed(
             "top_k:0.01",
@@ -167,6 +168,7 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=3, help="of the cnn (3)")
     parser.add_argument("--steps", type=int, default=1000, help="of the char_lstm (1000)")
     parser.add_argument("--only", default="", help="models whose title holds this")
+    parser.add_argument("--rows", help="compressions by name, with a ; between them; default: all")
     parser.add_argument("--plot", type=Path, help="draw the measure against bytes")
     options = parser.parse_args()
     drawn: list[tuple[str, list[tuple[str, float, float]]]] = []
@@ -180,6 +182,9 @@ def main() -> int:
         found: dict[str, tuple[float, float]] = {}
         rows = []
         for setting in model.settings:
+            dense_row = setting.name == setting.beside
+            if options.rows and not dense_row and setting.name not in options.rows.split(";"):
+                continue
             runs = [measure(model, setting, seed, options.ranks) for seed in range(options.seeds)]
             values = [value for value, _ in runs]
             found[setting.name] = (mean(values), mean(sent for _, sent in runs))

@@ -1,5 +1,6 @@
 """Jobs that are stopped at a random step, queued again and resumed end with the same bits."""
 
+import hashlib
 import json
 import random
 import subprocess
@@ -17,6 +18,7 @@ JOB = f"""
 seed = 5
 epochs = 1000
 max_steps = {STEPS}
+blas_threads = 1  # some processors sum in another order with another number
 
 [data]
 source = "mnist"
@@ -62,7 +64,8 @@ def uninterrupted(tmp_path_factory):
 
 
 def final_state(run):
-    return (run / "checkpoints" / f"step-{STEPS:010d}" / "state.safetensors").read_bytes()
+    state = run / "checkpoints" / f"step-{STEPS:010d}" / "state.safetensors"
+    return hashlib.sha256(state.read_bytes()).hexdigest()
 
 
 def step_of(run):
@@ -118,8 +121,8 @@ def test_ten_jobs_stopped_at_a_random_step_end_with_the_same_bits(cluster, job, 
         assert done.returncode == 0, done.stderr
         return True
 
-    await_all(cluster, runs, interrupt, 120)
-    await_all(cluster, runs, lambda run: finished(cluster, numbers[run]), 120)
+    await_all(cluster, runs, interrupt, 140)
+    await_all(cluster, runs, lambda run: finished(cluster, numbers[run]), 140)
     for run in runs:
         (log,) = (run / "slurm").glob("*.log")
         assert "going on after step" in log.read_text(), (kinds[run], at[run], log.read_text())
@@ -134,7 +137,7 @@ def test_a_job_of_higher_priority_takes_the_nodes(cluster, job, uninterrupted):
     urgent = ["srun", "--partition=high", "--nodes=4", "--exclusive", "hostname"]
     done = cluster.run(urgent, timeout_s=60)
     assert done.returncode == 0, done.stderr
-    await_all(cluster, [run], lambda _: finished(cluster, number), 90)
+    await_all(cluster, [run], lambda _: finished(cluster, number), 180)
     (log,) = (run / "slurm").glob("*.log")
     assert "stopped on request (SIGUSR1)" in log.read_text()
     assert "going on after step" in log.read_text()
@@ -153,7 +156,7 @@ def test_a_task_of_an_array_is_queued_again_on_its_own(cluster, job, uninterrupt
     runs = {task: cluster.folder / "runs" / "mnist-cnn" / f"seed-{task}" for task in (4, 5)}
     await_all(cluster, [runs[5]], lambda run: step_of(run) > 50, 60)
     cluster.run(["scancel", "--signal=USR1", "--batch", f"{number}_5"])
-    await_all(cluster, runs.values(), lambda run: (run / "result.json").exists(), 90)
+    await_all(cluster, runs.values(), lambda run: (run / "result.json").exists(), 180)
     logs = {task: (cluster.folder / f"mnist-cnn-{number}_{task}.log").read_text() for task in runs}
     assert "going on after step" in logs[5]
     assert "going on after step" not in logs[4]
