@@ -10,7 +10,10 @@ from simulator import STUDY, TESTS, build
 
 ROOT = Path(__file__).parent.parent.parent
 
-pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
+pytestmark = [
+    pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++"),
+    pytest.mark.timeout(900),  # the first test compiles
+]
 
 
 @pytest.fixture(scope="module")
