@@ -359,6 +359,9 @@ class Compressor:
     def error(self) -> float:
         """``|C(y) - y|^2 / |y|^2`` of the last exchange; negative where it was not measured."""
 
+    def carry_on(self, gradient: _Floats) -> None:
+        """Put what momentum makes of it in its place, where there is one rank only."""
+
     def state(self) -> dict[str, _Floats]:
         """Copies of what is kept, by name; of this rank, what is not used yet left out."""
 

@@ -123,6 +123,13 @@ void register_compressor(py::module_& m) {
       .def_property_readonly("sent_bytes", [](const Compressor& self) { return self.sent.bytes; })
       .def_property_readonly("messages", [](const Compressor& self) { return self.sent.messages; })
       .def_property_readonly("error", [](const Compressor& self) { return self.error; })
+      .def(
+          "carry_on",
+          [](Compressor& self, const py::array_t<float, py::array::c_style>& sum) {
+            py::array_t<float, py::array::c_style> array = sum;
+            self.carry_on({array.mutable_data(), static_cast<std::size_t>(array.size())});
+          },
+          py::arg("gradient").noconvert())
       .def("state", &state_of)
       .def("load_state", &load_state, py::arg("state"));
 }

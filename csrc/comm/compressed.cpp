@@ -139,6 +139,11 @@ void compressed_all_reduce(Transport& transport, std::span<float> data, Compress
                           "compressor; use 'auto'",
                       {}, true);
       }
+      if (request.spec.codec == CodecId::power_sgd && memory.how().matrices.empty() &&
+          memory.compressed() > 0) {
+        throw Failure(FailureKind::config, "power_sgd compresses matrices, and was given none", {},
+                      true);
+      }
       if (transport.size() == 1 || memory.compressed() == 0) return;
       const std::size_t segment = request.options.segment(transport);
       Scratch packed(transport, memory.whole() ? 0 : memory.compressed() * sizeof(float));
@@ -162,13 +167,15 @@ void compressed_all_reduce(Transport& transport, std::span<float> data, Compress
       if (!memory.whole()) memory.scatter(packed.floats(), true, data);
     });
   }
-  if (memory.whole() || transport.size() == 1) return;
+  if (transport.size() == 1) return memory.carry_on(data);
+  if (memory.whole()) return;
   Scratch others(transport, (memory.how().count - memory.compressed()) * sizeof(float));
   const std::span<float> rest = others.floats();
   memory.gather(data, false, rest);
   Options options = request.options;
   options.label += " (not compressed)";
   all_reduce(transport, std::as_writable_bytes(rest), {.options = options});
+  memory.carry_on(rest);
   memory.scatter(rest, false, data);
   memory.sent += ring_sent(static_cast<std::size_t>(transport.rank()),
                            parts_of(rest.size(), static_cast<std::size_t>(transport.size())),

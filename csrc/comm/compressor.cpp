@@ -62,8 +62,20 @@ void Compressor::divide(Division how) {
 }
 
 std::vector<std::pair<const char*, std::vector<float>*>> Compressor::state() {
-  return {{"residual", &residual}, {"velocity", &velocity}, {"owned", &owned},
-          {"cut", &cut},           {"estimate", &estimate}, {"basis", &basis}};
+  return {{"residual", &residual}, {"velocity", &velocity}, {"carried", &carried},
+          {"owned", &owned},       {"cut", &cut},           {"estimate", &estimate},
+          {"basis", &basis}};
+}
+
+void Compressor::carry_on(std::span<float> sum) {
+  if (how_.momentum == 0) return;
+  if (carried.size() != sum.size()) carried.assign(sum.size(), 0);
+  const auto m = static_cast<float>(how_.momentum);
+  const float fresh = how_.feedback == Feedback::ef21 ? 1 - m : 1.0f;
+  for (std::size_t i = 0; i < sum.size(); ++i) {
+    carried[i] = m * carried[i] + fresh * sum[i];
+    sum[i] = carried[i];
+  }
 }
 
 std::span<float> Compressor::load(std::span<float> x, std::size_t ranks) {

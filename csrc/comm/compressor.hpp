@@ -10,6 +10,8 @@
 //                                                      DGC: Lin et al. 2018, section 3.2
 //   ef21     v = m v + (1 - m) x takes the place of x  Fatkhullin, Tyurin, Richtarik 2023
 //
+// Elements that travel as they are have the same momentum, of their sum, without masking.
+//
 // The owner of a part, which adds up what came and encodes the sum again, does the same with that
 // sum: `owned` is its r, or the sum of all h, of which `estimate` is what all ranks were told. So
 // all state is built from own gradients and from what was sent.
@@ -77,6 +79,10 @@ class Compressor {
   // of this object, or x itself without feedback.
   std::span<float> load(std::span<float> x, std::size_t ranks);
 
+  // What momentum makes of the sum of elements that are not compressed: all of the array, or the
+  // others.
+  void carry_on(std::span<float> sum);
+
   // Which part `owned` is of.
   Division division() const;
   void divide(Division how);
@@ -86,6 +92,7 @@ class Compressor {
 
   std::vector<float> residual;  // classic: r. ef21: h
   std::vector<float> velocity;  // u or v
+  std::vector<float> carried;   // u or v of the elements that are not compressed; all ranks' alike
   std::vector<float> owned;     // of this rank's part
   std::vector<float> cut;       // what part that is: a Division
   std::vector<float> estimate;  // ef21: the same on all ranks

@@ -33,6 +33,8 @@ def run(*, codecs: str, sizes: str, as_json: bool) -> int:
     chosen = [parse(text) for text in codecs.split(",")]
     counts = [bytes_of(text) // 4 for text in sizes.split(",")]
     ctx = mls.init()
+    if 0 in counts:
+        raise ConfigError(f"--sizes {sizes}: a gradient has 4 bytes or more.")
     if ctx.size < 2:
         raise ConfigError(
             "there is nothing to exchange with one rank: mpirun -n 4 mpimlsys bench exchange"

@@ -2,6 +2,7 @@
 
 from mpimlsys.compress.codec import DENSE, Codec, parse
 from mpimlsys.compress.compression import (
+    FEEDBACKS,
     Compression,
     Feedback,
     after_warmup,
@@ -15,6 +16,7 @@ from mpimlsys.compress.layout import Layout, layout
 
 __all__ = [
     "DENSE",
+    "FEEDBACKS",
     "Codec",
     "Compression",
     "Feedback",

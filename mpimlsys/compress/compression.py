@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from mpimlsys.compress.codec import CASTS, DENSE, RATIOS, Codec, parse
 from mpimlsys.errors import ConfigError
 
 Feedback = Literal["classic", "ef21", "none"]
+FEEDBACKS: tuple[Feedback, ...] = get_args(Feedback)
 Pattern = Literal["auto", "ring", "owners", "gather", "balanced"]
 
 _FIRST_RATIO = 0.25  # of DGC's schedule
@@ -56,7 +57,7 @@ class Compression:
     dense_at: Callable[[int], bool] | None = None
 
     def __post_init__(self) -> None:
-        if self.error_feedback not in ("classic", "ef21", "none"):
+        if self.error_feedback not in FEEDBACKS:
             raise ConfigError(
                 f"error_feedback = {self.error_feedback!r}; use 'classic', 'ef21' or 'none'."
             )

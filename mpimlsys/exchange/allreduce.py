@@ -112,7 +112,20 @@ class AllReduceExchange:
         """What each rank has of its own: nothing."""
         return None
 
-    def load_state_dict(self, state: Mapping[str, Array]) -> None:
+    def handed_out(
+        self,
+        own: Mapping[str, Array],  # noqa: ARG002
+        state: Mapping[str, Array],  # noqa: ARG002
+        rank: int,  # noqa: ARG002
+    ) -> State:
+        """What a rank needs of all ranks' own states: nothing."""
+        return {}
+
+    def load_state_dict(
+        self,
+        state: Mapping[str, Array],
+        own: Mapping[str, Array],  # noqa: ARG002
+    ) -> None:
         """Accepts only the empty state."""
         if state:
             raise ConfigError(

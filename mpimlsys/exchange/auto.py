@@ -118,14 +118,14 @@ class AutoExchange(CompressedExchange):
             "flush": np.array(self._flush),
         }
 
-    def load_state_dict(self, state: Mapping[str, Array]) -> None:
+    def load_state_dict(self, state: Mapping[str, Array], own: Mapping[str, Array]) -> None:
         """Take it over; the guard watches only the part of a run that decided."""
         if "chosen" not in state or state["compressed"].shape != self._compressed.shape:
             raise ConfigError(
                 "this checkpoint was not written with exchange.compress = 'auto'; use the job it "
                 "was written with."
             )
-        super().load_state_dict(state)
+        super().load_state_dict(state, own)
         self._chosen = int(state["chosen"])
         self._compressed = state["compressed"].astype(bool)
         self._touched = state["touched"].astype(bool)

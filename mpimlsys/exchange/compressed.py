@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from mpimlsys.compress import DENSE, Codec, Compression, layout
+from mpimlsys.compress import DENSE, FEEDBACKS, Codec, Compression, layout
 from mpimlsys.context import Context
 from mpimlsys.errors import ConfigError
 from mpimlsys.exchange.allreduce import AllReduceExchange
-from mpimlsys.exchange.residuals import shared_out
+from mpimlsys.exchange.residuals import handed_out
 from mpimlsys.types import Array, Bucket, Segment, State
 
 
@@ -108,28 +108,47 @@ class CompressedExchange(AllReduceExchange):
 
     def state_dict(self) -> State:
         """What all ranks have alike."""
-        return {"steps": np.array(self.steps, np.int64), "nodes": self._nodes}
+        return {
+            "steps": np.array(self.steps, np.int64),
+            "nodes": self._nodes,
+            "feedback": np.array(FEEDBACKS.index(self._compression.error_feedback), np.int64),
+        }
 
     def own_state_dict(self) -> State | None:
         """Residuals and the like, as ``"rank.bucket.name"``; copies."""
-        if self._engine is None:
-            return {}
         return {
             f"{self._rank}.{index}.{name}": value
             for index, memory in enumerate(self._memories)
             for name, value in memory.state().items()
         }
 
-    def load_state_dict(self, state: Mapping[str, Array]) -> None:
-        """Take over what all ranks had; with another number of ranks, residuals are shared out."""
-        if "steps" not in state or "nodes" not in state:
+    def handed_out(self, own: Mapping[str, Array], state: Mapping[str, Array], rank: int) -> State:
+        """What ``rank`` has of the residuals; with another number of ranks they are shared out."""
+        return handed_out(own, state["nodes"], rank, self._nodes) if "nodes" in state else {}
+
+    def load_state_dict(self, state: Mapping[str, Array], own: Mapping[str, Array]) -> None:
+        """Take over what all ranks had, and what was handed out to this one."""
+        if not {"steps", "nodes", "feedback"} <= state.keys():
             raise ConfigError(
                 "this checkpoint was written without compression; use the job it was written with."
             )
+        before = FEEDBACKS[int(state["feedback"])]
+        if before != self._compression.error_feedback:
+            raise ConfigError(
+                f"this checkpoint was written with error_feedback = {before!r}, whose residuals "
+                f"mean nothing to {self._compression.error_feedback!r}; use "
+                f"--set exchange.error_feedback={before}."
+            )
         self.steps = int(state["steps"])
-        found = shared_out(state, self._rank, self._nodes)
         for index, memory in enumerate(self._memories):
-            memory.load_state(found.get(index, {}))
+            prefix = f"{self._rank}.{index}."
+            memory.load_state(
+                {
+                    name.removeprefix(prefix): value
+                    for name, value in own.items()
+                    if name.startswith(prefix)
+                }
+            )
 
     def _memory(self, bucket: Bucket, segments: Sequence[Segment], total: int, seed: int) -> Any:
         how = self._compression
@@ -151,7 +170,8 @@ class CompressedExchange(AllReduceExchange):
         return self._compression.at(self.steps)
 
     def _submit(self, bucket: Bucket) -> int:
-        if self._engine is None:
+        if self._engine is None:  # one rank
+            self._memories[bucket.index].carry_on(bucket.gradient)
             return 0
         codec = self._codec_of(bucket.index)
         # momentum correction goes on while nothing is compressed

@@ -10,44 +10,42 @@ from mpimlsys.types import Array, State
 
 # sums over the ranks that keep their meaning whoever has them
 _ADDITIVE = ("residual", "velocity")
+# the same on all ranks
+_COMMON = ("carried",)
 
 
-def shared_out(state: Mapping[str, Array], rank: int, nodes: Array) -> dict[int, State]:
-    """A rank's state of each bucket.
+def handed_out(own: Mapping[str, Array], before: Array, rank: int, nodes: Array) -> State:
+    """A rank's own state, as ``"rank.bucket.name"``.
 
     Args:
-        state: ``"rank.bucket.name"`` to array, of all ranks that wrote, and their ``"nodes"``;
-            other names are passed over.
+        own: the same of all ranks that wrote.
+        before: the node of each of them where these shared buckets out among them, or else 0.
         rank: of the run that goes on.
-        nodes: the node of each of its ranks where these share buckets out among them, or else 0.
+        nodes: what ``before`` is of its ranks.
 
     Returns:
-        Bucket to state. For the ranks that wrote it is what this rank had, bit by bit. For another
-        number it is an equal share of the residuals of error feedback and of their momentum, while
-        what owners of parts kept is lost; ``ef21`` begins anew, as the ranks' states hang together,
-        and so do ranks that have other slices of the buckets than before.
+        For the ranks that wrote what this rank had, bit by bit. For another number an equal share
+        of the residuals of error feedback and of their momentum, while what owners of parts kept
+        is lost; ``ef21`` begins anew, as the ranks' states hang together, and so do ranks that
+        have other slices of the buckets than before.
     """
-    before = state["nodes"]
-    alike = np.array_equal(before, nodes)
-    if not alike and (before.any() or nodes.any()):
+    if np.array_equal(before, nodes):
+        return {name: value for name, value in own.items() if name.startswith(f"{rank}.")}
+    if before.any() or nodes.any():
         return {}
-    found: dict[int, dict[str, State]] = {}
-    for key, value in state.items():
-        writer, _, rest = key.partition(".")
-        bucket, _, name = rest.partition(".")
-        if name:
-            found.setdefault(int(bucket), {}).setdefault(name, {})[writer] = value
-    shares: dict[int, State] = {}
-    for index, names in found.items():
-        if alike:
-            shares[index] = {name: by[str(rank)] for name, by in names.items() if str(rank) in by}
-        elif "estimate" not in names:
-            shares[index] = {
-                name: _share(list(names[name].values()), len(nodes))
-                for name in _ADDITIVE
-                if name in names and len({value.size for value in names[name].values()}) == 1
-            }
-    return shares
+    found: dict[str, list[Array]] = {}
+    for name, value in own.items():
+        found.setdefault(name.partition(".")[2], []).append(value)
+    share: State = {}
+    for name, values in found.items():
+        bucket, _, kind = name.partition(".")
+        if f"{bucket}.estimate" in found or len({value.size for value in values}) > 1:
+            continue
+        if kind in _ADDITIVE:
+            share[f"{rank}.{name}"] = _share(values, len(nodes))
+        elif kind in _COMMON:
+            share[f"{rank}.{name}"] = values[0]
+    return share
 
 
 def _share(values: list[Array], ranks: int) -> Array:

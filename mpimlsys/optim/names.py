@@ -33,6 +33,9 @@ _BY_NAME: Mapping[str, Callable[..., Flat]] = MappingProxyType(
     }
 )
 
+# those that exchange compressed momentum instead of gradients
+COMPRESSING = frozenset({"onebit_adam", "zero_one_adam"})
+
 
 def from_name(name: str, lr: float, **options: Any) -> Flat:
     """The optimiser of a job file.

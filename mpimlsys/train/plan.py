@@ -9,11 +9,11 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from mpimlsys import context
+from mpimlsys import context, optim
 from mpimlsys.compress.auto import Decision, Measured, at_ranks, decide, table
 from mpimlsys.errors import ConfigError
 from mpimlsys.exchange.auto import MEASURED_AFTER, AutoExchange
-from mpimlsys.jobfile import ResolvedJob
+from mpimlsys.jobfile import Job, ResolvedJob
 from mpimlsys.train.build import OF_A_CODEC, build
 
 _OTHER_RANKS = (2, 4, 8, 16, 32, 64)
@@ -23,9 +23,11 @@ def plan(resolved: ResolvedJob, *, as_json: bool) -> int:
     """Measure and print on rank 0; returns the exit status. Collective over the world.
 
     Raises:
-        ConfigError: there is one rank, which exchanges nothing, or the job cannot be run.
+        ConfigError: there is one rank, which exchanges nothing, or the job cannot be run or
+            compressed.
     """
     job = resolved.job
+    _check_can_compress(job)
     ctx = context.init(job.cluster, job.comm)
     if ctx.group.size < 2:
         raise ConfigError(
@@ -50,6 +52,19 @@ def plan(resolved: ResolvedJob, *, as_json: bool) -> int:
         else:
             print("\n".join(_report(live.measured, live.decision)))
     return 0
+
+
+def _check_can_compress(job: Job) -> None:
+    if job.job.dtype != "float32":
+        raise ConfigError(
+            f"codecs compress float32, and job.dtype is {job.job.dtype!r}: there is nothing to "
+            "choose from. Plan with --set job.dtype=float32."
+        )
+    if job.optimizer.name in optim.COMPRESSING:
+        raise ConfigError(
+            f"optimizer.name = {job.optimizer.name!r} compresses by itself, so no codec can be "
+            "chosen beside it. Plan the dense steps with --set optimizer.name=adam."
+        )
 
 
 def _report(measured: Measured, decision: Decision) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from mpimlsys.errors import ConfigError, CorruptData
 from mpimlsys.train import checkpoint
 from mpimlsys.train.build import Workbench
 from mpimlsys.types import State
+
+# the states that ranks have of their own, by rank
+_OWN = re.compile(r"exchange\.\d+\.")
 
 # what must not change between the parts of a run, or the continuation is another run
 _FIXED = ("seed", "dtype", "batch_size", "accumulate", "samples", "model", "optimizer")
@@ -51,25 +55,57 @@ def restore(ctx: Context, bench: Workbench, folder: Path, say: Callable[[str], N
             else:
                 _check_same_job(found.manifest, bench.manifest())
                 say(f"going on after step {found.step} from {found.path}")
-    header = _header(found.tensors) if found else []
-    header = json.loads(ctx.broadcast_bytes(json.dumps(header).encode()))
-    if not header:
+    common, own = _divided(found.tensors if found else {})
+    state = _broadcast(ctx, common)
+    if not state:
         return 0
-    tensors: State = {}
-    for name, dtype, shape in header:
-        tensor = np.ascontiguousarray(found.tensors[name]) if found else np.empty(shape, dtype)
-        flat = tensor.reshape(-1).view(np.uint8)
-        ctx.native.broadcast(ctx.transport, flat, 0, timeout_s=ctx.timeout_s)
-        tensors[name] = tensor.reshape(shape)
+    mine: State = {}
+    for rank in range(ctx.size):
+        part = bench.trainer.handed_out(own, common, rank) if ctx.is_root else {}
+        received = _sent(ctx, part, rank)
+        if rank == ctx.rank:
+            mine = received
     with ctx.together():
         bench.trainer.load_state_dict(
-            {name: value for name, value in tensors.items() if not name.startswith("data.")}
+            {name: value for name, value in state.items() if not name.startswith("data.")}, mine
         )
     return bench.trainer.steps_done
 
 
-def _header(tensors: State) -> list[tuple[str, str, list[int]]]:
-    return [(name, value.dtype.str, list(value.shape)) for name, value in sorted(tensors.items())]
+def _divided(tensors: State) -> tuple[State, State]:
+    """What all ranks have alike, and what ranks have of their own."""
+    own = {name: value for name, value in tensors.items() if _OWN.match(name)}
+    return {name: value for name, value in tensors.items() if name not in own}, own
+
+
+def _broadcast(ctx: Context, tensors: State) -> State:
+    """Rank 0's tensors on all ranks. Collective."""
+    state: State = {}
+    for name, dtype, shape in json.loads(ctx.broadcast_bytes(_header(tensors))):
+        tensor = np.ascontiguousarray(tensors[name]) if ctx.is_root else np.empty(shape, dtype)
+        flat = tensor.reshape(-1).view(np.uint8)
+        ctx.native.broadcast(ctx.transport, flat, 0, timeout_s=ctx.timeout_s)
+        state[name] = tensor.reshape(shape)
+    return state
+
+
+def _sent(ctx: Context, tensors: State, rank: int) -> State:
+    """Rank 0's tensors on one rank, nothing on the others. Collective."""
+    state: State = {}
+    for name, dtype, shape in json.loads(ctx.broadcast_bytes(_header(tensors))):
+        flat, lengths = np.empty(0, np.uint8), [0] * ctx.size
+        if ctx.is_root:
+            flat = np.ascontiguousarray(tensors[name]).reshape(-1).view(np.uint8)
+            lengths[rank] = flat.size
+        parts = ctx.native.all_to_all(ctx.transport, flat, lengths, timeout_s=ctx.timeout_s)
+        if ctx.rank == rank:
+            state[name] = np.frombuffer(parts.data, dtype).reshape(shape)
+    return state
+
+
+def _header(tensors: State) -> bytes:
+    rows = [(name, value.dtype.str, value.shape) for name, value in sorted(tensors.items())]
+    return json.dumps(rows).encode()
 
 
 def _check_same_job(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:

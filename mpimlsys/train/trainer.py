@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import replace
 from time import perf_counter
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -227,25 +228,23 @@ class Trainer:
         own = self.exchange.own_state_dict()
         return None if own is None else {f"exchange.{name}": value for name, value in own.items()}
 
-    def load_state_dict(self, state: Mapping[str, Array]) -> None:
-        """Take over what :meth:`state_dict` and every rank's :meth:`own_state_dict` returned.
+    def handed_out(self, own: Mapping[str, Array], state: Mapping[str, Array], rank: int) -> State:
+        """What ``rank`` needs of every rank's :meth:`own_state_dict`, and :meth:`state_dict`."""
+        part = self.exchange.handed_out(_within("exchange", own), _within("exchange", state), rank)
+        return {f"exchange.{name}": value for name, value in part.items()}
+
+    def load_state_dict(
+        self, state: Mapping[str, Array], own: Mapping[str, Array] = MappingProxyType({})
+    ) -> None:
+        """Take over what :meth:`state_dict` returned, and :meth:`handed_out` for this rank.
 
         Raises:
             ConfigError: the state belongs to another model or optimiser.
         """
-
-        def part(name: str) -> State:
-            prefix = f"{name}."
-            return {
-                key.removeprefix(prefix): value
-                for key, value in state.items()
-                if key.startswith(prefix)
-            }
-
-        self.space.load_state_dict(part("parameter"))
-        self.optimizer.load_state_dict(part("optimizer"))
-        self.exchange.load_state_dict(part("exchange"))
-        self.steps_done = int(part("trainer")["steps_done"])
+        self.space.load_state_dict(_within("parameter", state))
+        self.optimizer.load_state_dict(_within("optimizer", state))
+        self.exchange.load_state_dict(_within("exchange", state), _within("exchange", own))
+        self.steps_done = int(state["trainer.steps_done"])
 
     def check_finite(self) -> None:
         """Check that the parameters may be kept. Local; equal on all ranks.
@@ -442,3 +441,11 @@ def _dataset(dataset: Dataset | tuple[Array, Array]) -> Dataset:
     if isinstance(dataset, tuple):
         return ArrayDataset(*dataset)
     return dataset
+
+
+def _within(part: str, state: Mapping[str, Array]) -> State:
+    """What belongs to a part, without the part's name."""
+    prefix = f"{part}."
+    return {
+        key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)
+    }

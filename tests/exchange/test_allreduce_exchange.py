@@ -100,9 +100,9 @@ def test_one_rank_exchanges_nothing():
 def test_it_keeps_no_state():
     exchange = AllReduce().open(context(1, None), buckets(1, count=1)[1])
     assert exchange.state_dict() == {}
-    exchange.load_state_dict({})
+    exchange.load_state_dict({}, {})
     with pytest.raises(ConfigError, match="holds exchange state"):
-        exchange.load_state_dict({"residual": np.zeros(3)})
+        exchange.load_state_dict({"residual": np.zeros(3)}, {})
 
 
 def test_gradients_are_summed_over_real_engines(extension):

@@ -83,6 +83,6 @@ def test_what_is_left_is_sent_after_a_restart_too(opened):
     exchange._back_to_dense("a test")
     state = exchange.state_dict()
     going_on, bucket = opened(100.0)
-    going_on.load_state_dict(state)
+    going_on.load_state_dict(state, {})
     steps(going_on, bucket, 2)
     assert COMPRESSED == ["none"]

@@ -1,6 +1,7 @@
 """Training with compressed gradients over real ranks."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -64,13 +65,15 @@ SETTINGS = {
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_a_run_that_was_stopped_goes_on_bit_for_bit(train, setting):
     keys = SETTINGS[setting]
-    done, whole = train("whole", *keys)
+    done, out = train("run", *keys)
     assert done.returncode == 0, done.stdout + done.stderr
-    train("parts", *keys, "job.max_steps=4")
-    done, parts = train("parts", *keys, resume=True)
+    seen, before = losses(out), parameters(out)
+    shutil.rmtree(checkpoint.path_of(out / "checkpoints", 8))
+    done, out = train("run", *keys, resume=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert losses(whole) == losses(parts)
-    before, after = parameters(whole), parameters(parts)
+    assert "going on after step 4" in done.stdout
+    assert losses(out) == seen
+    after = parameters(out)
     assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
@@ -80,6 +83,24 @@ def test_another_number_of_ranks_goes_on(train):
     done, out = train("run", *keys, ranks=2, resume=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert np.isfinite(losses(out)).all()
+
+
+def test_residuals_of_another_feedback_are_refused(train):
+    train("run", "exchange.compress=int4", "job.max_steps=4")
+    keys = ("exchange.compress=int4", "exchange.error_feedback=ef21")
+    done, _ = train("run", *keys, resume=True)
+    assert done.returncode == 2
+    assert "written with error_feedback = 'classic'" in done.stderr
+
+
+@pytest.mark.one_mpi
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_what_is_not_compressed_has_the_same_momentum(train, ranks):
+    """One rank compresses nothing, and neither do two with a mask that leaves all out."""
+    moved = ("exchange.compress=top_k:0.05", "exchange.compress_momentum=0.9")
+    _, ours = train("moved", *moved, "exchange.compress_min_elements=1000000", ranks=ranks)
+    _, usual = train("usual", "optimizer.momentum=0.9", ranks=ranks)
+    np.testing.assert_allclose(losses(ours), losses(usual), rtol=1e-5)
 
 
 def test_bytes_are_counted_and_fewer(train):
@@ -127,6 +148,19 @@ def test_the_bench_of_the_exchange_has_a_row_for_each_codec(mpirun):
     assert all(row["bytes"] == 16384 and row["ranks"] == 3 for row in rows)
     assert rows[0]["error"] < 1e-12
     assert all(row["sent_bytes"] < rows[0]["sent_bytes"] for row in rows[1:])
+
+
+@pytest.mark.one_mpi
+def test_a_plan_says_what_cannot_be_compressed(write_job, mpirun):
+    path = write_job(JOB)
+    for key, told in (
+        ("job.dtype=float64", "float32"),
+        ("optimizer.name=onebit_adam", "by itself"),
+    ):
+        done = mpirun(2, ["-m", "mpimlsys", "plan", path, "--set", key])
+        assert done.returncode == 2
+        assert told in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 @pytest.mark.one_mpi
