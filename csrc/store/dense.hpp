@@ -34,10 +34,15 @@ class Dense final : public Table {
   std::uint64_t bytes() const override;
 
  private:
+  // Array 0 is the parameters, array 1 + k the state k.
+  std::size_t arrays() const { return 1 + rule_row(rule_.id).per_element; }
+  float* array(std::size_t k) { return memory_.as<float>() + k * stride_; }
+  const float* array(std::size_t k) const { return memory_.as<float>() + k * stride_; }
+
   Rule rule_;
   std::vector<Range> decayed_;
-  std::size_t stride_;  // of the arrays
-  Memory memory_;       // the parameters, then each array of state
+  std::size_t stride_;  // from array to array: whole cache lines
+  Memory memory_;
 };
 
 }  // namespace mls

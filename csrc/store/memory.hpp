@@ -1,5 +1,6 @@
-// An array of numbers that are zero and cost no memory until they are touched; in large pages where
-// the system has them, as random access to small pages waits for their addresses too.
+// An array of numbers that are zero; where it is large, it costs no memory before it is touched,
+// and has large pages where the system gives them: a random access to a small one waits for its
+// address too.
 #pragma once
 
 #include <cstddef>
@@ -24,8 +25,8 @@ class Memory {
   std::size_t bytes() const { return bytes_; }
 
  private:
-  void* data_ = nullptr;  // aligned to pages
-  std::size_t bytes_;
+  std::size_t bytes_;     // whole cache lines, or whole pages
+  void* data_ = nullptr;  // aligned to a cache line
 };
 
 }  // namespace mls

@@ -6,9 +6,9 @@
 //   servers:
 //          frequent rows are spread, servers differ by one row at most, no memory is needed
 //
-// The permutation is an alternating Feistel network of 4 rounds over the next power of two, walked
-// along its cycle until it is a row (Black, Rogaway 2002, "Ciphers with arbitrary finite domains",
-// methods 2 and 3).
+// The permutation is a Feistel network of 4 rounds over a product of two ranges that is hardly
+// larger than the rows, walked along its cycle until it is a row (Black, Rogaway 2002, "Ciphers
+// with arbitrary finite domains", methods 2 and 3).
 #pragma once
 
 #include <cstddef>

@@ -1,9 +1,8 @@
 // A table as it was at one moment, given out piece by piece while it goes on changing.
 //
 // Before a block is written that was not given out yet, the table copies what is wanted of it
-// aside; it is dropped once given out. So a snapshot needs memory only for what is written
-// meanwhile, and an update never waits for more than one copy per block that it writes. A piece is
-// about 64 KiB.
+// aside; that is dropped once given out. So a snapshot needs memory only for what is written
+// meanwhile, and an update never waits for more than one copy per block that it writes.
 #pragma once
 
 #include <cstddef>
@@ -17,7 +16,7 @@
 namespace mls {
 
 class Table;
-struct Watch;  // what a snapshot and its table both know
+class Watch;
 
 enum class Contents : std::uint8_t { parameters, all };  // all: with the optimiser's state
 
@@ -31,8 +30,12 @@ struct Piece {
   std::vector<float> values;  // of range after range, as Table::save writes them
 };
 
+// Floats of a piece after which no further block is added to it.
+inline constexpr std::size_t kPieceFloats = 16 * 1024;
+
 class Snapshot {
  public:
+  explicit Snapshot(std::unique_ptr<Watch> watch);
   Snapshot(Snapshot&&) noexcept;
   Snapshot& operator=(Snapshot&&) noexcept;
   ~Snapshot();  // lets go of what it holds
@@ -41,13 +44,10 @@ class Snapshot {
   // where the table is gone.
   bool next(Piece& piece);
 
-  std::uint64_t held_bytes() const;  // copied aside by now
+  std::uint64_t held_bytes() const;  // copied aside at present
 
  private:
-  friend class Table;
-  explicit Snapshot(std::shared_ptr<Watch> watch);
-
-  std::shared_ptr<Watch> watch_;
+  std::unique_ptr<Watch> watch_;
 };
 
 }  // namespace mls

@@ -1,8 +1,8 @@
 // What dense arrays and tables of rows have in common: entries (elements or slots) that know when
 // they were last changed, and snapshots of them.
 //
-// A granule of entries has the version at which it was last written. A block is what is copied
-// aside when it is written while a snapshot has still to give it out (snapshot.hpp).
+// A granule of entries has the version at which it was last written. A block, of granules, is what
+// is copied aside where it is written while a snapshot has still to give it out (snapshot.hpp).
 //
 // A table stays where it is. It belongs to one thread, and so do its snapshots.
 #pragma once
@@ -10,13 +10,12 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
-#include <span>
 #include <vector>
 
 #include "store/memory.hpp"
 #include "store/range.hpp"
 #include "store/snapshot.hpp"
+#include "store/watch.hpp"
 
 namespace mls {
 
@@ -32,8 +31,8 @@ class Table {
   void at_version(std::uint32_t version) { version_ = version; }
   std::uint32_t version() const { return version_; }
 
-  // Entries that may have been written at a later version than this, ascending. Not those next to
-  // each other apart.
+  // Whole granules that were written at a later version than this, ascending; neighbours are one
+  // range.
   std::vector<Range> changed_since(std::uint32_t version) const;
 
   // The table as it is now, to be read piece by piece while it changes.
@@ -49,38 +48,80 @@ class Table {
   // What was saved with Contents::all, back.
   virtual void load(Range range, const float* from) = 0;
 
-  // Of everything but what snapshots hold.
+  // Memory when all of it was touched; without what snapshots hold.
   virtual std::uint64_t bytes() const = 0;
 
  protected:
   // Granules and blocks of 2^bits entries.
   Table(std::uint64_t entries, unsigned granule_bits, unsigned block_bits);
 
-  // Must be called before entries of one block are written.
-  void about_to_write(std::uint64_t first, std::uint64_t last) {
-    if (!watched_.empty()) keep(first >> block_bits_);
-    std::uint32_t* const versions = versions_.as<std::uint32_t>();
-    std::fill(versions + (first >> granule_bits_), versions + (last >> granule_bits_) + 1,
-              version_);
+  // Must be called before an entry is written.
+  void about_to_write(std::uint64_t entry) {
+    if (!watched_.empty()) keep(entry >> block_bits_);
+    versions()[entry >> granule_bits_] = version_;
   }
 
-  unsigned block_bits() const { return block_bits_; }
-  std::uint64_t version_bytes() const { return versions_.bytes(); }
-  void prefetch_version(std::uint64_t entry) const {
-    __builtin_prefetch(versions_.as<std::uint32_t>() + (entry >> granule_bits_), 1);
+  // Calls write(part) for the part in each block of a range.
+  template <class Write>
+  void write_blocks(Range range, Write write) {
+    while (range.length != 0) {
+      const std::uint64_t block = range.start >> block_bits_;
+      const std::uint64_t end = std::min((block + 1) << block_bits_, range.end());
+      if (!watched_.empty()) keep(block);
+      std::fill(versions() + (range.start >> granule_bits_),
+                versions() + ((end - 1) >> granule_bits_) + 1, version_);
+      write(Range{range.start, end - range.start});
+      range = {end, range.end() - end};
+    }
   }
+
+  void prefetch_version(std::uint64_t entry) const {
+    __builtin_prefetch(versions() + (entry >> granule_bits_), 1);
+  }
+  std::uint64_t version_bytes() const { return versions_.bytes(); }
 
  private:
-  friend class Snapshot;
+  friend class Watch;
 
-  void keep(std::uint64_t block);
+  std::uint32_t* versions() { return versions_.as<std::uint32_t>(); }
+  const std::uint32_t* versions() const { return versions_.as<std::uint32_t>(); }
+
+  void keep(std::uint64_t block) {
+    for (Watch* const watch : watched_) watch->keep(block);
+  }
+
+  Range block(std::uint64_t index) const {
+    const std::uint64_t start = index << block_bits_;
+    return {start, std::min(start + (std::uint64_t{1} << block_bits_), entries_) - start};
+  }
+  unsigned block_granule_bits() const { return block_bits_ - granule_bits_; }
+
+  // Calls found(range) for granules in this range, which starts with one, that are of a later
+  // version; neighbours are one range.
+  template <class Found>
+  void changed_in(Range range, std::uint32_t version, Found found) const {
+    Range run{range.start, 0};
+    for (std::uint64_t start = range.start; start < range.end();) {
+      const std::uint64_t granule = start >> granule_bits_;
+      const std::uint64_t end = std::min((granule + 1) << granule_bits_, range.end());
+      if (versions()[granule] > version) {
+        if (run.length == 0) run.start = start;
+        run.length = end - run.start;
+      } else if (run.length != 0) {
+        found(run);
+        run.length = 0;
+      }
+      start = end;
+    }
+    if (run.length != 0) found(run);
+  }
 
   std::uint64_t entries_;
   unsigned granule_bits_;
   unsigned block_bits_;
   std::uint32_t version_ = 0;
   Memory versions_;  // uint32 per granule
-  std::vector<std::shared_ptr<Watch>> watched_;
+  std::vector<Watch*> watched_;
 };
 
 }  // namespace mls
