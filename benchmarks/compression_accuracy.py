@@ -39,9 +39,11 @@ class Model:
     perplexity: bool = False
 
 
-def compressed(codec: str, *keys: str, beside: str, name: str = "") -> Setting:
+def compressed(
+    codec: str, *keys: str, beside: str, name: str = "", optimizer: tuple[str, ...] = ()
+) -> Setting:
     """The setting of a codec."""
-    keys = (f"exchange.compress={codec}", *(f"exchange.{key}" for key in keys))
+    keys = (f"exchange.compress={codec}", *(f"exchange.{key}" for key in keys), *optimizer)
     return Setting(name or codec, keys, beside)
 
 
@@ -110,8 +112,24 @@ def models(fashion: Path, epochs: int, steps: int) -> list[Model]:
             name="top_k:0.01, no feedback",
         ),
         compressed("top_k:0.01", "error_feedback=ef21", beside=sgd, name="top_k:0.01, ef21"),
+        compressed(
+            "top_k:0.01",
+            f"compress_ramp_steps={ramp}",
+            "compress_min_elements=1024",
+            "compress_momentum=0.9",
+            beside=sgd,
+            name="top_k:0.01, as DGC",
+            optimizer=("optimizer.momentum=0",),
+        ),
         compressed("power_sgd:4", beside=sgd),
         compressed("sign", beside=sgd),
+        compressed(
+            "sign",
+            f"compress_warmup_steps={ramp}",
+            "compress_min_elements=1024",
+            beside=sgd,
+            name="sign, after dense steps, masked",
+        ),
         Setting("dense Adam", ("optimizer.name=adam", "optimizer.lr=0.001"), "dense Adam"),
         Setting(
             "1-bit Adam",
@@ -135,7 +153,7 @@ def measure(model: Model, setting: Setting, seed: int, ranks: int) -> tuple[floa
     try:
         job = folder / "job.toml"
         text = model.job
-        if "optimizer.name" in str(setting.keys):
+        if "optimizer." in str(setting.keys):
             text = text.replace("momentum = 0.9\n", "")
         job.write_text(text)
         keys = (*setting.keys, f"job.seed={seed}", f"job.out={folder / 'run'}")

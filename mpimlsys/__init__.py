@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from mpimlsys import compress, data, errors, exchange, nn, optim
+    from mpimlsys import compress, data, errors, exchange, nn, optim, ps
     from mpimlsys.collectives import (
         allgather,
         allgather_async,
@@ -38,12 +38,13 @@ if TYPE_CHECKING:
         reducescatter_async,
     )
     from mpimlsys.context import Context, init
-    from mpimlsys.jobfile import CommSection
+    from mpimlsys.jobfile import ClusterSection, CommSection
     from mpimlsys.timeline import trace
     from mpimlsys.train.trainer import Trainer
 
-_MODULES = ("compress", "data", "errors", "exchange", "nn", "optim")
+_MODULES = ("compress", "data", "errors", "exchange", "nn", "optim", "ps")
 _NAMES = {
+    "ClusterSection": "mpimlsys.jobfile",
     "CommSection": "mpimlsys.jobfile",
     "Context": "mpimlsys.context",
     "Trainer": "mpimlsys.train.trainer",
@@ -52,6 +53,7 @@ _NAMES = {
 }  # all others that are public are collectives
 
 __all__ = [
+    "ClusterSection",
     "CommSection",
     "Context",
     "Trainer",
@@ -75,6 +77,7 @@ __all__ = [
     "nn",
     "optim",
     "process_set",
+    "ps",
     "reducescatter",
     "reducescatter_async",
     "trace",

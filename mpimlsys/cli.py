@@ -254,6 +254,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     kind.add_argument("--sizes", default="1MiB,16MiB", help="such as 256KiB,4MiB (1MiB,16MiB)")
     kind.add_argument("--json", action="store_true", help="print one JSON object")
+    kind = kinds.add_parser("ps", help="push and pull through parameter servers")
+    kind.add_argument("--servers", type=int, default=1, help="ranks that serve (1)")
+    kind.add_argument("--dense", default="1MiB,16MiB", help="arrays, such as 16MiB (1MiB,16MiB)")
+    kind.add_argument(
+        "--sparse", default="1000x16,10000x16", help="keys x width (1000x16,10000x16)"
+    )
+    kind.add_argument("--rows", type=int, default=1_000_000, help="of the table (1,000,000)")
+    kind.add_argument("--json", action="store_true", help="print one JSON object")
     kind = kinds.add_parser("checkpoint", help="time that checkpoints take from training")
     kind.add_argument("--megabytes", type=int, default=100, help="of parameters (100)")
     kind.add_argument("--seconds", type=float, default=5.0, help="of a window (5)")
@@ -402,7 +410,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from mpimlsys.bench import allreduce, checkpoint, codecs, exchange, explain, stream, train
+    from mpimlsys.bench import allreduce, checkpoint, codecs, exchange, explain, ps, stream, train
 
     if options.what == "allreduce" and options.explain:
         return explain.run()
@@ -423,6 +431,14 @@ def _bench(options: argparse.Namespace) -> int:
         )
     if options.what == "exchange":
         return exchange.run(codecs=options.codecs, sizes=options.sizes, as_json=options.json)
+    if options.what == "ps":
+        return ps.run(
+            servers=options.servers,
+            dense=options.dense,
+            sparse=options.sparse,
+            rows=options.rows,
+            as_json=options.json,
+        )
     if options.what == "stream":
         return stream.run(as_json=options.json)
     if options.what == "checkpoint":

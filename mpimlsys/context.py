@@ -11,6 +11,7 @@ user's; every wait has a deadline. Refusals: it does not catch the death of othe
 from __future__ import annotations
 
 import atexit
+import copy
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -64,6 +65,7 @@ class Context:
             as many threads are given to its matrix products.
         comm: how collectives are run.
         timeout_s: longest wait of a collective, from ``comm``.
+        servers_called: whether workers and servers have met, see :mod:`mpimlsys.ps`.
     """
 
     def __init__(self, cluster: ClusterSection, comm: CommSection) -> None:
@@ -105,6 +107,7 @@ class Context:
             [node for node, role in zip(nodes, self.roles, strict=True) if role == self.role],
             patient=self.cores_of_node < self.local_size,
         )
+        self.servers_called = False
         self._sentinel: Sentinel | None = None
         if self.size > 1:
             self._sentinel = Sentinel(network, self.rank, comm.stall_warning_s, self.gather_bytes)
@@ -123,6 +126,16 @@ class Context:
     def is_root(self) -> bool:
         """Whether this is rank 0, the rank that speaks to the user."""
         return self.rank == 0
+
+    def among_peers(self) -> Context:
+        """This context as the ranks of this role see it: all that is collective is so over them."""
+        if self.peers.size == self.size:
+            return self
+        view = copy.copy(self)
+        view.rank, view.size = self.peers.rank, self.peers.size
+        view.transport = self.peers.transport
+        view.roles = (self.role,) * view.size
+        return view
 
     def limit_blas_threads(self, requested: int = 0) -> int:
         """Set and return the threads of this rank's matrix products.

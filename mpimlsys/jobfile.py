@@ -139,7 +139,12 @@ class OptimizerSection:
 
 @dataclass(frozen=True)
 class ExchangeSection:
-    kind: str = _key("allreduce", "How gradients are combined.", choices=("allreduce",))
+    kind: str = _key(
+        "allreduce",
+        "How gradients are combined: by `allreduce` among the workers, or by parameter servers "
+        "(`ps`, with `cluster.servers`).",
+        choices=("allreduce", "ps"),
+    )
     compress: str = _key(
         "none",
         "Compression of gradients: `none`, a codec such as `fp16`, `int8`, `top_k:0.01`, "
@@ -169,7 +174,9 @@ class ExchangeSection:
         0.0, "Largest norm of a rank's gradient times the root of the ranks; 0: none.", minimum=0
     )
     consistency: str = _key(
-        "bsp", "Consistency of parameter servers; no effect without them.", choices=("bsp",)
+        "bsp",
+        "Of parameter servers: `bsp`, each step sees all updates of the step before; `ssp:3`, a "
+        "worker is at most 3 steps ahead of the slowest; `asp`, nobody waits.",
     )
     bucket_bytes: int = _key(
         1 << 20, "Gradients are sent in pieces of about this size.", minimum=1024

@@ -24,6 +24,9 @@ _OPERATIONS = (
     "gather_parts",
     "all_to_all",
     "barrier",
+    "ps_push",
+    "ps_settle",
+    "ps_leave",
 )
 
 

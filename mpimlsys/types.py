@@ -70,8 +70,17 @@ class Exchange(Protocol):
     """What the training step sees of communication (decision D4).
 
     ``begin`` may be called while backward still runs, once per bucket and step, in any order;
-    ``finish`` returns when every gradient holds its global value.
+    ``finish`` returns when every gradient holds its global value, or, where the exchange
+    ``updates_parameters``, when the parameters are new. ``gather`` makes parameters and the
+    optimiser's state the same on all ranks, which may be ``lag`` steps apart.
     """
+
+    updates_parameters: bool
+    lag: int
+
+    def begin_step(self, lr: float) -> None: ...
+
+    def gather(self) -> None: ...
 
     def begin(self, bucket: Bucket) -> None: ...
 

@@ -24,7 +24,8 @@ ALLOWED = {
     "context": {"native", "network", "process_sets", "choice", "hangs", "kernels"},
     "collectives": {"context", "process_sets"},
     "compress": set(),
-    "exchange": {"compress", "collectives", "context", "native", "kernels"},
+    "ps": {"context", "network", "native"},
+    "exchange": {"compress", "collectives", "context", "native", "kernels", "ps"},
     "timeline": {"context"},
     "train": {
         "exchange",
@@ -40,7 +41,18 @@ ALLOWED = {
     | {"timeline"},
     "launch": {"train", "context", "native"},
     "doctor": {"launch", "context", "native"},
-    "bench": {"train", "compress", "nn", "optim", "data", "context", "choice", "native", "kernels"},
+    "bench": {
+        "train",
+        "compress",
+        "ps",
+        "nn",
+        "optim",
+        "data",
+        "context",
+        "choice",
+        "native",
+        "kernels",
+    },
     "cli": {"train", "launch", "doctor", "bench", "context"},
 }
 ONLY_GROUND = {"errors": set(), "types": set(), "config": {"errors"}, "jobfile": {"errors"}}
@@ -109,9 +121,15 @@ def test_includes_keep_to_their_folder(path):
         if include.startswith("cuda"):
             assert folder == "cuda"
         if folder == "base":
-            assert not include.startswith(("comm/", "codec/", "store/", "bindings/", "cuda/"))
+            assert not include.startswith(
+                ("comm/", "codec/", "store/", "ps/", "bindings/", "cuda/")
+            )
         if folder in {"codec", "store"}:
-            assert not include.startswith(("comm/", "bindings/", "cuda/"))
+            assert not include.startswith(("comm/", "ps/", "bindings/", "cuda/"))
+        if folder == "comm":
+            assert not include.startswith(("store/", "ps/", "bindings/", "cuda/"))
+        if folder == "ps":
+            assert not include.startswith(("bindings/", "cuda/"))
 
 
 def test_there_is_native_code_to_check():

@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include "bindings/operations.hpp"
+#include "bindings/ps.hpp"
 #include "bindings/register.hpp"
 
 namespace py = pybind11;
@@ -46,6 +47,7 @@ void register_collectives(py::module_& m) {
       .def_readonly("lengths", &Parts::lengths)
       .def_property_readonly("data", &bytes_of);
   define_operations<Transport>(m, &run);
+  define_requests<Transport>(m, &run);
 }
 
 }  // namespace mls

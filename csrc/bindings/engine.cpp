@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "bindings/operations.hpp"
+#include "bindings/ps.hpp"
 #include "bindings/register.hpp"
 
 namespace py = pybind11;
@@ -92,6 +93,8 @@ void register_engine(py::module_& m) {
       .def("done", &PyEngine::done, py::arg("ticket"))
       .def("close", &PyEngine::close, py::kw_only(), py::arg("timeout_s") = 5.0);
   define_operations<PyEngine>(
+      engine, [](PyEngine& self, const Prepared& prepared) { return self.submit(prepared); });
+  define_requests<PyEngine>(
       engine, [](PyEngine& self, const Prepared& prepared) { return self.submit(prepared); });
 }
 

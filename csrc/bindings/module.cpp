@@ -77,6 +77,7 @@ PYBIND11_MODULE(MLS_MODULE, m) {
   mls::register_transports(m);
   mls::register_codecs(m);
   mls::register_compressor(m);
+  mls::register_ps(m);
   mls::register_collectives(m);
   mls::register_engine(m);
   m.def("build_info", &mls::build_info);

@@ -18,6 +18,7 @@ void register_engine(pybind11::module_& m);
 void register_trace(pybind11::module_& m);
 void register_codecs(pybind11::module_& m);
 void register_compressor(pybind11::module_& m);
+void register_ps(pybind11::module_& m);
 
 // A time in seconds, at most ten years, as clocks count nanoseconds in 64 bits.
 inline std::chrono::duration<double> duration_of(double timeout_s) {

@@ -56,7 +56,7 @@ void over(Matrices matrices, std::size_t rank, const Body& body) {
   }
 }
 
-Rows all_rows(const Matrix& matrix, std::size_t rank) {
+Strip all_rows(const Matrix& matrix, std::size_t rank) {
   return {matrix.rows, matrix.cols, rank, matrix.rows};
 }
 
@@ -106,8 +106,8 @@ template <class Number, class Body>
 void over_rows(const Header& shape, std::size_t n, Number* x, Number* row, const Body& body) {
   if (n == 0) return;
   const std::size_t whole = n / shape.cols;
-  body(Rows{whole, shape.cols, shape.rank, shape.rows}, std::size_t{0}, x);
-  if (whole < shape.rows) body(Rows{1, shape.cols, shape.rank, shape.rows}, whole, row);
+  body(Strip{whole, shape.cols, shape.rank, shape.rows}, std::size_t{0}, x);
+  if (whole < shape.rows) body(Strip{1, shape.cols, shape.rank, shape.rows}, whole, row);
 }
 
 std::size_t encode_power(const Spec& spec, std::span<const float> x, Draw draw,
@@ -118,13 +118,13 @@ std::size_t encode_power(const Spec& spec, std::span<const float> x, Draw draw,
   const std::vector<float> last = last_row(shape, x);
   draw_q(draw, q);
   over_rows(shape, x.size(), x.data(), last.data(),
-            [&](const Rows& rows, std::size_t first, const float* m) {
+            [&](const Strip& rows, std::size_t first, const float* m) {
               kernels().multiply_q(rows, m, q.data(), p.data() + first);
             });
   orthonormalise_columns(p.data(), shape.rows, shape.rank);
   std::ranges::fill(q, 0.0f);
   over_rows(shape, x.size(), x.data(), last.data(),
-            [&](const Rows& rows, std::size_t first, const float* m) {
+            [&](const Strip& rows, std::size_t first, const float* m) {
               kernels().multiply_p(rows, m, p.data() + first, q.data());
             });
   make_nan_alike(q.data(), q.size());
@@ -160,7 +160,7 @@ void over_decoded(const Payload& payload, float* into, const Body& body) {
   const float* const q = factors.data() + p_numbers(shape);
   std::vector<float> last = last_row(shape, {into, payload.count});
   over_rows(shape, payload.count, into, last.data(),
-            [&](const Rows& rows, std::size_t first, float* m) {
+            [&](const Strip& rows, std::size_t first, float* m) {
               body(rows, factors.data() + first, q, m);
             });
   const std::size_t tail = last_length(shape, payload.count);
@@ -252,14 +252,14 @@ constinit const Codec kPowerSgdRow{
     .decode =
         [](const Payload& payload, float* into) {
           over_decoded(payload, into,
-                       [](const Rows& rows, const float* p, const float* q, float* m) {
+                       [](const Strip& rows, const float* p, const float* q, float* m) {
                          kernels().expand(rows, p, q, m);
                        });
         },
     .add =
         [](const Payload& payload, float factor, float* into) {
           over_decoded(payload, into,
-                       [&](const Rows& rows, const float* p, const float* q, float* m) {
+                       [&](const Strip& rows, const float* p, const float* q, float* m) {
                          kernels().add_expanded(rows, p, q, factor, m);
                        });
         }};

@@ -59,7 +59,7 @@ void add_expanded(Matrices matrices, std::size_t rank, const float* p, const flo
                   float* m);
 
 // Some rows of a matrix and of P, whose columns are `stride` numbers apart.
-struct Rows {
+struct Strip {
   std::size_t count;
   std::size_t cols;
   std::size_t rank;
@@ -67,11 +67,11 @@ struct Rows {
 };
 
 struct LowRankKernels {
-  void (*multiply_q)(const Rows& rows, const float* m, const float* q, float* p);
+  void (*multiply_q)(const Strip& rows, const float* m, const float* q, float* p);
   // adds to q
-  void (*multiply_p)(const Rows& rows, const float* m, const float* p, float* q);
-  void (*expand)(const Rows& rows, const float* p, const float* q, float* m);
-  void (*add_expanded)(const Rows& rows, const float* p, const float* q, float factor, float* m);
+  void (*multiply_p)(const Strip& rows, const float* m, const float* p, float* q);
+  void (*expand)(const Strip& rows, const float* p, const float* q, float* m);
+  void (*add_expanded)(const Strip& rows, const float* p, const float* q, float factor, float* m);
   double (*dot)(const float* a, const float* b, std::size_t count);
   // a -= factor * b
   void (*subtract)(float* a, double factor, const float* b, std::size_t count);

@@ -125,17 +125,39 @@ class MpiTransport final : public Transport {
     return true;
   }
 
-  void wait(Request& request, Deadline deadline) override {
-    if (request.kind == Request::Kind::none) return;
+  bool test(Request& request) override {
+    if (request.kind == Request::Kind::none) return true;
     MPI_Request handle = handle_of(request);
     MPI_Status status;
+    int done = 0;
+    const int code = MPI_Test(&handle, &done, &status);
+    store(request, handle);
+    if (code != MPI_SUCCESS) fail_at(request, code);
+    if (!done) return false;
+    const bool receives = request.kind == Request::Kind::receive;
+    request.kind = Request::Kind::none;
+    if (receives) {
+      int arrived = 0;
+      MPI_Get_count(&status, MPI_BYTE, &arrived);
+      check_length(request, static_cast<std::size_t>(arrived));
+    }
+    return true;
+  }
+
+  std::optional<Arrival> probe(Tag tag) override {
+    int found = 0;
+    MPI_Status status;
+    const int code = MPI_Iprobe(MPI_ANY_SOURCE, tag.value, comm_, &found, &status);
+    if (code != MPI_SUCCESS) throw Failure(kind_of(code), "probe: " + text_of(code));
+    if (!found) return std::nullopt;
+    int bytes = 0;
+    MPI_Get_count(&status, MPI_BYTE, &bytes);
+    return Arrival{status.MPI_SOURCE, static_cast<std::size_t>(bytes)};
+  }
+
+  void wait(Request& request, Deadline deadline) override {
     Clock::time_point slow_since;
-    for (int polls = 0;; ++polls) {
-      int done = 0;
-      const int code = MPI_Test(&handle, &done, &status);
-      store(request, handle);
-      if (code != MPI_SUCCESS) fail_at(request, code);
-      if (done) break;
+    for (int polls = 0; !test(request); ++polls) {
       if (polls < kPolls) continue;
       keep_waiting(request, deadline);
       const Clock::time_point now = Clock::now();
@@ -146,13 +168,6 @@ class MpiTransport final : public Transport {
       } else {
         std::this_thread::sleep_for(kNap);
       }
-    }
-    const bool receives = request.kind == Request::Kind::receive;
-    request.kind = Request::Kind::none;
-    if (receives) {
-      int arrived = 0;
-      MPI_Get_count(&status, MPI_BYTE, &arrived);
-      check_length(request, static_cast<std::size_t>(arrived));
     }
   }
 

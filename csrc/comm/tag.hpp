@@ -14,7 +14,8 @@ enum class Channel : std::uint8_t {
   all_gather,
   all_to_all,
   clocks,
-  frames
+  frames,
+  servers
 };
 
 struct Tag {
@@ -25,7 +26,7 @@ struct Tag {
                                ((sequence & 0x3fu) << 6) | (step & 0x3fu))) {}
 };
 
-static_assert(Tag(Channel::frames, ~0u, ~0ull).value <= 32767);
+static_assert(Tag(Channel::servers, ~0u, ~0ull).value <= 32767);
 static_assert(Tag(Channel::agree, 1, 0).value != Tag(Channel::agree, 2, 0).value);
 
 }  // namespace mls

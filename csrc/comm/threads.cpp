@@ -25,21 +25,45 @@ class ThreadTransport final : public Transport {
 
   void wait(Request& request, Deadline deadline) override {
     if (request.kind == Request::Kind::none) return;
-    while (!arrived(request, deadline)) keep_waiting(request, deadline);
+    // short waits, so that abandon() is noticed
+    constexpr auto kAWhile = std::chrono::milliseconds(5);
+    while (!arrived(request, std::min(deadline, Clock::now() + kAWhile))) {
+      keep_waiting(request, deadline);
+    }
     request.kind = Request::Kind::none;
   }
 
+  bool test(Request& request) override {
+    if (request.kind == Request::Kind::none) return true;
+    if (!arrived(request, {})) return false;
+    request.kind = Request::Kind::none;
+    return true;
+  }
+
+  std::optional<Arrival> probe(Tag tag) override {
+    for (int step = 1; step <= size(); ++step) {
+      const int peer = (probed_ + step) % size();
+      ThreadWorld::Mailbox& box = world_->mailbox(peer, rank());
+      const std::lock_guard lock(box.mutex);
+      for (const ThreadWorld::Message& message : box.messages) {
+        if (message.tag != tag.value) continue;
+        probed_ = peer;
+        return Arrival{peer, message.bytes.size()};
+      }
+    }
+    return std::nullopt;
+  }
+
  private:
-  // Takes the message out of its mailbox, or waits for a while.
-  bool arrived(Request& request, Deadline deadline) {
+  // Takes the message out of its mailbox, or waits until then at most.
+  bool arrived(Request& request, Deadline until) {
     ThreadWorld::Mailbox& box = world_->mailbox(request.peer, rank());
     std::unique_lock lock(box.mutex);
     const auto found =
         std::find_if(box.messages.begin(), box.messages.end(),
                      [&](const auto& message) { return message.tag == request.tag; });
     if (found == box.messages.end()) {
-      // short, so that abandon() is noticed
-      box.arrived.wait_until(lock, std::min(deadline, Clock::now() + std::chrono::milliseconds(5)));
+      if (until != Deadline{}) box.arrived.wait_until(lock, until);
       return false;
     }
     check_length(request, found->bytes.size());
@@ -51,6 +75,7 @@ class ThreadTransport final : public Transport {
   bool take_back(Request&) noexcept override { return true; }  // bytes are written by wait only
 
   std::shared_ptr<ThreadWorld> world_;
+  int probed_ = 0;  // whom the last probe found
 };
 
 ThreadWorld::ThreadWorld(int size)

@@ -20,6 +20,14 @@ Clock::time_point about_now() {
 
 }  // namespace
 
+bool Transport::test(Request&) {
+  throw Failure(FailureKind::config, "this network cannot be asked without waiting");
+}
+
+std::optional<Arrival> Transport::probe(Tag) {
+  throw Failure(FailureKind::config, "this network cannot be asked what has come");
+}
+
 void Transport::cancel(Request& request) noexcept {
   if (request.kind == Request::Kind::none) return;
   broken_ = true;

@@ -42,6 +42,12 @@ struct Request {
   std::uintptr_t handle = 0;  // the transport's own
 };
 
+// A message that has come and that nobody has received yet.
+struct Arrival {
+  int peer = -1;
+  std::size_t bytes = 0;
+};
+
 class Board;
 
 class Transport {
@@ -64,6 +70,13 @@ class Transport {
 
   // Completes the request, which is then free for reuse. Throws Failure.
   virtual void wait(Request& request, Deadline deadline) = 0;
+
+  // Completes the request if it need not be waited for; whether it did. Throws Failure.
+  // Not all networks can be asked.
+  virtual bool test(Request& request);
+
+  // A message with this tag that has come from any rank, if there is one. The same.
+  virtual std::optional<Arrival> probe(Tag tag);
 
   // Gives up a request that nobody will wait for, which breaks the transport.
   void cancel(Request& request) noexcept;

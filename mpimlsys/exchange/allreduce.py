@@ -33,7 +33,13 @@ class AllReduce:
     seed: int = 0
 
     def open(
-        self, ctx: Context, buckets: Sequence[Bucket], segments: Sequence[Segment] = ()
+        self,
+        ctx: Context,
+        buckets: Sequence[Bucket],
+        segments: Sequence[Segment] = (),
+        *,
+        parameters: Array | None = None,  # noqa: ARG002 the optimiser has them
+        optimizer: Any = None,  # noqa: ARG002 it runs here
     ) -> AllReduceExchange:
         """The live exchange of a model. Collective over workers.
 
@@ -59,6 +65,9 @@ class AllReduce:
 class AllReduceExchange:
     """The live exchange; made by :meth:`AllReduce.open`."""
 
+    updates_parameters = False
+    lag = 0
+
     def __init__(self, ctx: Context, bucket_count: int) -> None:
         self._engine: Any = ctx.peers.open_engine() if ctx.group.size > 1 else None
         self._count = bucket_count
@@ -66,6 +75,9 @@ class AllReduceExchange:
         self._ready: dict[int, Bucket] = {}
         self._tickets: list[int] = []
         self._checked = False
+
+    def begin_step(self, lr: float) -> None:
+        """The learning rate changes nothing here."""
 
     def begin(self, bucket: Bucket) -> None:
         """Send ``bucket`` as soon as all buckets before it are on their way."""
@@ -92,6 +104,9 @@ class AllReduceExchange:
             for ticket in tickets:
                 self._engine.wait(ticket, timeout_s=self._comm.timeout_s + _STORY_S)
         self._checked = True
+
+    def gather(self) -> None:
+        """All ranks have the same parameters and state at all times."""
 
     def note_loss(self, loss: float) -> None:
         """Learn the global loss of the step whose exchange has finished."""

@@ -76,7 +76,12 @@ class CompressedAdam(Flat):
             root = np.sqrt(square)
             root *= of_square
             root += kind(self.eps)
-            parameters[block] -= of_mean * mean / root
+            direction = np.divide(mean, root, out=root)
+            if not dense:
+                # nor do they know how small a gradient is beside its neighbours': Adam's own
+                # directions hardly exceed 1
+                np.clip(direction, -1, 1, out=direction)
+            parameters[block] -= of_mean * direction
 
     def state_dict(self) -> State:
         """The state arrays (views), the steps, and how many of them updated the variance."""

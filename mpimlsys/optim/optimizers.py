@@ -50,6 +50,17 @@ class Flat:
                 if segment.decay:
                     self._decay[segment.start : segment.stop] = self.weight_decay
 
+    def server_rule(self) -> tuple[str, dict[str, float]]:
+        """The rule of a parameter server that does the same, and its numbers by name.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        raise ConfigError(
+            f"parameter servers do not know {type(self).__name__}; use sgd, momentum, nesterov, "
+            "adam or adamw."
+        )
+
     def state_dict(self) -> State:
         """The state arrays (views) and the step count."""
         return {**self.state, "steps": np.array(self.steps, np.int64)}
@@ -93,6 +104,13 @@ class SGD(Flat):
         self.momentum, self.nesterov = momentum, nesterov
         self.state_names = ("momentum",) if momentum else ()
 
+    def server_rule(self) -> tuple[str, dict[str, float]]:
+        """See the base class."""
+        decay = {"weight_decay": self.weight_decay}
+        if not self.momentum:
+            return "sgd", decay
+        return "momentum", {"momentum": self.momentum, "nesterov": float(self.nesterov), **decay}
+
     def step(self, parameters: Array, gradients: Array, lr: float) -> None:
         """Update ``parameters``; ``gradients`` are left as they are."""
         kind = parameters.dtype.type
@@ -122,6 +140,21 @@ class Adam(Flat):
         if not all(0 <= beta < 1 for beta in betas):
             raise ConfigError(f"betas = {betas} must be from 0 to below 1.")
         self.betas, self.eps, self.kind = betas, eps, kind
+
+    def server_rule(self) -> tuple[str, dict[str, float]]:
+        """See the base class."""
+        if self.kind == "lamb":
+            raise ConfigError(
+                "parameter servers do not know lamb, which needs the norms of whole parameters; "
+                "use sgd, momentum, nesterov, adam or adamw."
+            )
+        return "adam", {
+            "beta1": self.betas[0],
+            "beta2": self.betas[1],
+            "eps": self.eps,
+            "weight_decay": self.weight_decay,
+            "decoupled": float(self.kind == "adamw"),
+        }
 
     def step(self, parameters: Array, gradients: Array, lr: float) -> None:
         """Update ``parameters``; ``gradients`` are left as they are."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,8 @@ def _open(folder: Path) -> tuple[Context, Job, Trainer, data.Description]:
     with ctx.together():
         run = RunFolder.open(folder)
         job = load_job(run.job_file).job
+        # nothing is exchanged
+        job = replace(job, exchange=replace(job.exchange, kind="allreduce"))
         ctx.limit_blas_threads(job.job.blas_threads)
         # the folder may have been moved since
         place = run.checkpoints if run.checkpoints.is_dir() else job.checkpoint_dir

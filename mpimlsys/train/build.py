@@ -114,11 +114,11 @@ def make_trainer(
         model = _model(job, description)
         optimizer = _optimizer(job.optimizer)
         schedule = _schedule(job.optimizer, total_steps)
-        compress = compression_of(job.exchange)
+        live = _exchange(job)
     return Trainer(
         model,
         optimizer=optimizer,
-        exchange=exchange.AllReduce(compress=compress, seed=job.job.seed),
+        exchange=live,
         schedule=schedule,
         clip_norm=job.optimizer.clip_norm,
         accumulate=job.data.accumulate,
@@ -133,6 +133,18 @@ def wants_classes(job: Job) -> bool:
     if job.data.targets == "auto":
         return job.model.name != _REGRESSION
     return job.data.targets == "classes"
+
+
+def _exchange(job: Job) -> exchange.AllReduce | exchange.ParameterServers:
+    """What a job says about how gradients are combined."""
+    compress = compression_of(job.exchange)
+    if job.exchange.kind == "allreduce":
+        return exchange.AllReduce(compress=compress, seed=job.job.seed)
+    if compress is not None:
+        raise ConfigError(
+            "exchange.compress does not reach parameter servers yet; set it to 'none'."
+        )
+    return exchange.ParameterServers(consistency=job.exchange.consistency)
 
 
 def compression_of(section: ExchangeSection) -> Compression | str | None:

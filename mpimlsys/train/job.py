@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from mpimlsys import config, context, timeline
+from mpimlsys import config, context, ps, timeline
 from mpimlsys.context import Context
 from mpimlsys.data import steps_per_epoch
-from mpimlsys.errors import ConfigError, Diverged, Interrupted
+from mpimlsys.errors import ConfigError, Diverged, Interrupted, MpimlsysError
 from mpimlsys.jobfile import Job, ResolvedJob
 from mpimlsys.train import checkpoint, summary
 from mpimlsys.train.build import Workbench, build
@@ -29,7 +29,9 @@ from mpimlsys.train.signals import StopRequest
 from mpimlsys.train.timelimit import should_stop
 
 
-def train(resolved: ResolvedJob, *, resume: bool = False, trace: Path | None = None) -> Evaluation:
+def train(
+    resolved: ResolvedJob, *, resume: bool = False, trace: Path | None = None
+) -> Evaluation | None:
     """Train a job from its first or its last saved step to its end. Collective over the world.
 
     Args:
@@ -38,7 +40,8 @@ def train(resolved: ResolvedJob, *, resume: bool = False, trace: Path | None = N
         trace: file of a timeline of all ranks, see :func:`mpimlsys.trace`.
 
     Returns:
-        The final evaluation on the test set, on the training set where there is none.
+        The final evaluation on the test set, on the training set where there is none; None on a
+        rank that was a parameter server.
 
     Raises:
         ConfigError: anything about the job, its data or its folders that cannot be used.
@@ -47,16 +50,25 @@ def train(resolved: ResolvedJob, *, resume: bool = False, trace: Path | None = N
     """
     job = resolved.job
     with StopRequest() as stop:
-        ctx = context.init(job.cluster, job.comm)
-        say = _say if ctx.is_root else _silent
-        with ctx.together():  # also with ranks that could not read the job file, see cli.py
-            _check_available(job)
+        world = context.init(job.cluster, job.comm)
+        with world.together():  # also with ranks that could not read the job file, see cli.py
+            _check_roles(job)
             cadence = parse_cadence(job.checkpoint.every)
+        if world.role == "server":
+            ps.serve(ctx=world)
+            return None
+        ctx = world.among_peers()
+        say = _say if ctx.is_root else _silent
         clocks = ctx.gather(np.array([time.time()]))[:, 0]
         if remark := summary.clock_remark(clocks.tolist()):
             say(f"warning: {remark}")
         threads = ctx.limit_blas_threads(job.job.blas_threads)
-        bench = build(ctx, job)
+        try:
+            bench = build(ctx, job)
+        except MpimlsysError as error:
+            if error.on_all_ranks:
+                ps.decline(world, f"the workers have failed: {error}")
+            raise
         folder = None
         with ctx.together():
             if ctx.is_root:
@@ -216,6 +228,7 @@ class _Run:
     def _save(self) -> None:
         trainer = self._trainer
         trainer.check_finite()
+        trainer.exchange.gather()
         with self._ctx.together():
             if self._recorder is not None:  # rank 0
                 self._recorder.flush()
@@ -231,10 +244,16 @@ class _Run:
         return steps_per_epoch(len(self._bench.train), self._job.data.batch_size)
 
 
-def _check_available(job: Job) -> None:
-    if job.cluster.servers or job.cluster.server_ranks:
+def _check_roles(job: Job) -> None:
+    servers = bool(job.cluster.servers or job.cluster.server_ranks)
+    if servers and job.exchange.kind != "ps":
         raise ConfigError(
-            "cluster.servers: training with parameter servers is not available yet; set it to 0."
+            f"cluster.servers is set, and exchange.kind = {job.exchange.kind!r} leaves servers "
+            "without work; set exchange.kind = 'ps', or cluster.servers = 0."
+        )
+    if not servers and job.exchange.kind == "ps":
+        raise ConfigError(
+            "exchange.kind = 'ps' needs parameter servers: set cluster.servers to 1 or more."
         )
 
 

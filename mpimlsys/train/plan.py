@@ -55,6 +55,10 @@ def plan(resolved: ResolvedJob, *, as_json: bool) -> int:
 
 
 def _check_can_compress(job: Job) -> None:
+    if job.exchange.kind != "allreduce":
+        raise ConfigError(
+            "a plan is about all-reduce: --set exchange.kind=allreduce --set cluster.servers=0."
+        )
     if job.job.dtype != "float32":
         raise ConfigError(
             f"codecs compress float32, and job.dtype is {job.job.dtype!r}: there is nothing to "

@@ -19,14 +19,15 @@ from mpimlsys.compress import Codec, Compression
 from mpimlsys.context import Context, raise_together
 from mpimlsys.data import ArrayDataset, Prefetcher, epoch_order, shard, steps_per_epoch
 from mpimlsys.errors import ConfigError, Diverged, MpimlsysError
-from mpimlsys.exchange import AllReduce
+from mpimlsys.exchange import AllReduce, ParameterServers
 from mpimlsys.nn import FlatSpace, Module
 from mpimlsys.optim import clip_by_global_norm
+from mpimlsys.train.ballot import Ballots, estimate
 from mpimlsys.train.diagnose import first_nonfinite, nonfinite_parameter
 from mpimlsys.train.progress import Progress
 from mpimlsys.train.report import Clock, Evaluation, Intentions, StepReport
 from mpimlsys.train.signals import STOP_SIGNALS
-from mpimlsys.types import Array, Bucket, Dataset, IntArray, Phase, State
+from mpimlsys.types import Array, Bucket, Dataset, Exchange, IntArray, Phase, State
 
 _EVALUATION_BATCH = 256
 
@@ -63,7 +64,7 @@ class Trainer:
         model: Module,
         *,
         optimizer: Any,
-        exchange: AllReduce | None = None,
+        exchange: AllReduce | ParameterServers | None = None,
         loss: Any = None,
         schedule: Callable[[int], float] | None = None,
         clip_norm: float = 0.0,
@@ -72,7 +73,7 @@ class Trainer:
         seed: int = 0,
         bucket_bytes: int = 1 << 20,
     ) -> None:
-        self.context: Context = context.init()
+        self.context: Context = context.init().among_peers()
         self.model = model
         self.loss: Any = loss if loss is not None else model.loss
         if self.loss is None:
@@ -92,7 +93,23 @@ class Trainer:
         optimizer.bind(self.space.parameters, self.space.segments)
         self._prepare = getattr(optimizer, "prepare", None)
         how = _for_optimizer(optimizer, exchange or AllReduce(seed=seed))
-        self.exchange = how.open(ctx, self.space.buckets, self.space.segments)
+        if clip_norm and isinstance(how, ParameterServers):
+            error = ConfigError(
+                "a limit on the global norm (clip_norm) needs all gradients in one place, which "
+                "parameter servers do not have; leave it out."
+            )
+            error.on_all_ranks = True  # all have the same job
+            raise error
+        self.exchange: Exchange = how.open(
+            ctx,
+            self.space.buckets,
+            self.space.segments,
+            parameters=self.space.parameters,
+            optimizer=optimizer,
+        )
+        self._ballots = Ballots(ctx, self.exchange.lag)
+        self._failure: MpimlsysError | None = None
+        self._heard_from = 0  # the step from which on wishes are still to be heard
 
     def fit(
         self,
@@ -169,6 +186,17 @@ class Trainer:
                 samples = min(batch_size, count - in_epoch * batch_size)
                 last = in_epoch + 1 == per_epoch
                 yield self._step(batches, samples, epoch, last, intentions)
+        self.settle()
+
+    def settle(self) -> None:
+        """Count what is still to be counted of the last steps. Collective over the workers.
+
+        Raises:
+            Diverged: the loss of one of them is not finite.
+        """
+        for ballot in self._ballots.rest():
+            self._judge(ballot, np.empty(0))
+        self.exchange.gather()
 
     def evaluate(self, dataset: Dataset | tuple[Array, Array]) -> Evaluation:
         """Loss and measure over ``dataset``, shared among the workers. Collective.
@@ -178,6 +206,8 @@ class Trainer:
         """
         data = _dataset(dataset)
         ctx, started = self.context, perf_counter()
+        if self.exchange.lag:
+            self.exchange.gather()
         if len(data) == 0:
             raise ConfigError("there is nothing to evaluate: the data set is empty.")
         sums = np.zeros(3)
@@ -260,7 +290,8 @@ class Trainer:
             )
 
     def close(self) -> None:
-        """Stop the exchange's background thread."""
+        """Stop the background threads."""
+        self._ballots.close()
         self.exchange.close()
 
     def _plan(self, count: int, batch_size: int, per_epoch: int, total: int) -> Iterator[IntArray]:
@@ -283,9 +314,12 @@ class Trainer:
         ctx, space = self.context, self.space
         clock = Clock(ctx.trace)
         wish = intentions()
-        failure = wish.failure
+        self._failure = self._failure or wish.failure
+        factor = self.schedule(self.steps_done) if self.schedule else 1.0
+        lr = self.optimizer.lr * factor
         space.zero_gradients()
         space.reset()
+        self.exchange.begin_step(lr)
         begun: set[int] = set()
         ballot = np.zeros(_BALLOT, np.float64)
         inputs = np.empty(0)
@@ -295,31 +329,34 @@ class Trainer:
             with np.errstate(over="ignore", invalid="ignore"):  # the loss tells, and is explained
                 ballot[_LOSS] = self._forward_backward(inputs, targets, samples, begun, clock)
         except MpimlsysError as error:
-            failure = error
+            self._failure = self._failure or error
         for bucket in space.buckets:
             # a rank without samples, or with an error, takes part with what it has
             if bucket.index not in begun:
                 self._begin(bucket)
-        ballot[_FAILED] = failure is not None
+        ballot[_FAILED] = self._failure is not None
         ballot[_CHECKPOINT] = wish.checkpoint
         ballot[_WRITTEN] = wish.written
         if wish.stop_signal:
             ballot[_STOP + STOP_SIGNALS.index(wish.stop_signal)] = 1
         self.exchange.finish()
-        ctx.native.all_reduce(
-            ctx.peers.transport, ballot, "sum", label="the ballot", timeout_s=ctx.timeout_s
-        )
+        counted = self._ballots.cast(ballot)
         clock.lap("exchange")
-        if ballot[_FAILED]:
-            raise_together(ctx, failure)
-        if not np.isfinite(ballot[_LOSS]):
-            self._raise_diverged(float(ballot[_LOSS]), inputs)
+        if counted is None:
+            ballot = estimate(ballot, ctx.group.size)
+        else:
+            ballot = counted
+            self._judge(ballot, inputs)
+        if self.steps_done - self.exchange.lag < self._heard_from:
+            ballot[[_CHECKPOINT, _WRITTEN]] = 0  # from before the last one was heard
+        written = int(ballot[_WRITTEN]) == ctx.group.size
+        if written or ballot[_CHECKPOINT]:
+            self._heard_from = self.steps_done + 1
         self.exchange.note_loss(float(ballot[_LOSS]))
-        if self.clip_norm:
-            clip_by_global_norm(space.gradients, self.clip_norm)
-        factor = self.schedule(self.steps_done) if self.schedule else 1.0
-        lr = self.optimizer.lr * factor
-        self.optimizer.step(space.parameters, space.gradients, lr)
+        if not self.exchange.updates_parameters:
+            if self.clip_norm:
+                clip_by_global_norm(space.gradients, self.clip_norm)
+            self.optimizer.step(space.parameters, space.gradients, lr)
         clock.lap("optimizer")
         self.steps_done += 1
         stops = [n for n, votes in zip(STOP_SIGNALS, ballot[_STOP:], strict=True) if votes]
@@ -332,11 +369,18 @@ class Trainer:
             lr=lr,
             stop_signal=stops[0] if stops else 0,
             checkpoint=bool(ballot[_CHECKPOINT]),
-            written=int(ballot[_WRITTEN]) == ctx.group.size,
+            written=written,
             time_s=clock.end(self.steps_done),
             sent_bytes=self.exchange.sent_bytes(),
             **clock.seconds,
         )
+
+    def _judge(self, ballot: Array, inputs: Array) -> None:
+        """Raise on all workers what any has failed by."""
+        if ballot[_FAILED]:
+            raise_together(self.context, self._failure)
+        if not np.isfinite(ballot[_LOSS]):
+            self._raise_diverged(float(ballot[_LOSS]), inputs)
 
     def _forward_backward(
         self, inputs: Array, targets: Array, samples: int, begun: set[int], clock: Clock
@@ -413,10 +457,12 @@ def total_steps(count: int, batch_size: int, epochs: int, max_steps: int = 0) ->
     return min(total, max_steps) if max_steps else total
 
 
-def _for_optimizer(optimizer: Any, exchange: AllReduce) -> AllReduce:
+def _for_optimizer(
+    optimizer: Any, exchange: AllReduce | ParameterServers
+) -> AllReduce | ParameterServers:
     """The exchange, with the compression that a compressed optimiser is made for."""
     dense_at = getattr(optimizer, "dense_at", None)
-    if dense_at is None:
+    if dense_at is None or isinstance(exchange, ParameterServers):  # which refuse it
         return exchange
     if exchange.compress is not None:
         error = ConfigError(

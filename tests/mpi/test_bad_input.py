@@ -71,7 +71,7 @@ def test_data_that_cannot_be_used(mpirun, job, tmp_path, rows, message):
         ("model.name=cnn", "needs pictures of at least 16x16"),
         ("model.name=nowhere:model", "No module named 'nowhere'"),
         ("model.dropout=0.5", "model.dropout does not apply"),
-        ("cluster.servers=1", "parameter servers is not available yet"),
+        ("cluster.servers=1", "leaves servers without work"),
         ("cluster.servers=5", "leaves no worker among 2 ranks"),
         ("checkpoint.every=often", "write a time ('30s', '5min', '1h')"),
         ("data.target=z", "no column 'z' (data.target)"),

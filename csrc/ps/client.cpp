@@ -1,0 +1,362 @@
+#include "ps/client.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "ps/backoff.hpp"
+#include "ps/server.hpp"
+
+namespace mls {
+
+// One request under way to one server.
+struct Client::Call {
+  Message head;
+  int rank;
+  std::size_t server;
+  Buffer request = {};  // header, and values that come along
+  Buffer answer = {};
+  Buffer values = {};                         // of rows, in the order of the server's slots
+  std::span<float> into = {};                 // of a dense table
+  std::vector<std::uint32_t> positions = {};  // of rows
+  std::span<float> rows_into = {};
+  std::vector<Request> sends = {};
+  Request hears = {};
+  std::vector<Request> slices = {};
+  bool heard = false;
+};
+
+Client::Client(Transport& transport, std::vector<TableSpec> tables, std::vector<int> servers,
+               std::chrono::duration<double> patience)
+    : transport_(transport),
+      tables_(std::move(tables)),
+      ranks_(std::move(servers)),
+      steps_(tables_.size(), 0),
+      keys_(tables_.size(),
+            std::vector<KeySets>(ranks_.size(), {std::vector<std::uint64_t>(kKeySets, 0), 0})),
+      patience_ms_(static_cast<std::uint32_t>(std::clamp(patience.count() * 1e3, 1.0, 4e9))) {
+  if (ranks_.empty()) throw Failure(FailureKind::config, "a client needs a server");
+}
+
+Client::~Client() {
+  for (Call& call : calls_) {
+    for (Request& send : call.sends) transport_.cancel(send);
+    for (Request& slice : call.slices) transport_.cancel(slice);
+    transport_.cancel(call.hears);
+    if (!transport_.unsettled()) continue;
+    for (Buffer* buffer : {&call.request, &call.answer, &call.values}) {
+      static_cast<void>(buffer->memory.release());
+    }
+  }
+}
+
+Client::Call& Client::call(std::uint32_t server, Message head, std::span<const std::byte> values) {
+  if (calls_.size() >= kUnderWay - ranks_.size()) {
+    throw Failure(FailureKind::config, "too many requests under way; settle them first");
+  }
+  head.bytes = values.size();
+  head.patience_ms = patience_ms_;
+  const std::size_t slices = slices_of(values.size());
+  const std::size_t along = slices ? 0 : values.size();
+  Call& call = calls_.emplace_back();
+  call.head = head;
+  call.rank = ranks_[server];
+  call.server = server;
+  call.request = pool_.take(sizeof head + along);
+  call.answer = pool_.take(sizeof head + kInline);
+  write_header(head, call.request.bytes());
+  std::ranges::copy(values.first(along), call.request.bytes().begin() + sizeof head);
+  call.sends.resize(1 + slices);
+  transport_.receive(call.hears, call.rank, tag_of(Leg::answer, head.request), call.answer.bytes());
+  call.hears.shorter = true;
+  transport_.send(call.sends[0], call.rank, tag_of(Leg::request, 0), call.request.bytes());
+  for (std::size_t i = 0; i < slices; ++i) {
+    const std::size_t start = i * kSlice;
+    transport_.send(call.sends[1 + i], call.rank, tag_of(Leg::up, head.request),
+                    values.subspan(start, std::min(kSlice, values.size() - start)));
+  }
+  sent_ += sizeof head + values.size();
+  return call;
+}
+
+void Client::push(std::size_t table, float rate, std::span<const float> gradient,
+                  std::span<float> into) {
+  const TableSpec& spec = tables_.at(table);
+  if (spec.kind != TableSpec::Kind::dense || gradient.size() != spec.count ||
+      (!into.empty() && into.size() != spec.count)) {
+    throw Failure(FailureKind::config, "'" + spec.name + "' takes " + std::to_string(spec.count) +
+                                           " elements, not " + std::to_string(gradient.size()));
+  }
+  const std::uint64_t step = steps_[table]++;
+  ++requests_;
+  for (std::uint32_t server = 0; server < servers(); ++server) {
+    const Range own = dense_range(spec.count, servers(), server);
+    if (own.length == 0) continue;
+    const Message head{.verb = into.empty() ? Verb::push : Verb::push_pull,
+                       .table = static_cast<std::uint16_t>(table),
+                       .request = requests_,
+                       .step = step,
+                       .count = own.length,
+                       .rate = rate};
+    Call& now = call(server, head, std::as_bytes(gradient.subspan(own.start, own.length)));
+    if (!into.empty()) now.into = into.subspan(own.start, own.length);
+  }
+}
+
+void Client::pull(std::size_t table, std::span<float> into) {
+  const TableSpec& spec = tables_.at(table);
+  if (spec.kind != TableSpec::Kind::dense || into.size() != spec.count) {
+    throw Failure(FailureKind::config, "'" + spec.name + "' has " + std::to_string(spec.count) +
+                                           " elements, not " + std::to_string(into.size()));
+  }
+  ++requests_;
+  for (std::uint32_t server = 0; server < servers(); ++server) {
+    const Range own = dense_range(spec.count, servers(), server);
+    if (own.length == 0) continue;
+    const Message head{.verb = Verb::pull,
+                       .table = static_cast<std::uint16_t>(table),
+                       .request = requests_,
+                       .step = steps_[table],
+                       .count = own.length};
+    call(server, head, {}).into = into.subspan(own.start, own.length);
+  }
+}
+
+void Client::check_rows(std::size_t table, std::span<const std::uint64_t> rows,
+                        std::size_t floats) const {
+  const TableSpec& spec = tables_.at(table);
+  if (spec.kind != TableSpec::Kind::rows || floats != rows.size() * spec.width) {
+    throw Failure(FailureKind::config,
+                  "'" + spec.name + "' takes rows of " + std::to_string(spec.width) + " floats");
+  }
+  for (const std::uint64_t row : rows) {
+    if (row < spec.count) continue;
+    throw Failure(FailureKind::config, "'" + spec.name + "' has " + std::to_string(spec.count) +
+                                           " rows, and no row " + std::to_string(row));
+  }
+}
+
+Client::Split Client::split(std::size_t table, std::span<const std::uint64_t> rows) const {
+  std::vector<Place> found(rows.size());
+  places(tables_[table].rows(servers()), rows, found);
+  Split result;
+  result.slots.resize(ranks_.size());
+  result.positions.resize(ranks_.size());
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    result.slots[found[i].server].push_back(static_cast<std::uint32_t>(found[i].slot));
+    result.positions[found[i].server].push_back(static_cast<std::uint32_t>(i));
+  }
+  return result;
+}
+
+void Client::request_rows(std::size_t table, Verb verb, float rate,
+                          std::span<const std::uint64_t> rows, std::span<const float> gradients,
+                          std::span<float> into) {
+  check_rows(table, rows, std::max(gradients.size(), into.size()));
+  const std::size_t width = tables_[table].width;
+  Split parts = split(table, rows);
+  ++requests_;
+  for (std::uint32_t server = 0; server < servers(); ++server) {
+    const std::vector<std::uint32_t>& slots = parts.slots[server];
+    // clocks go on with each push, so servers hear of those without rows for them
+    if (slots.empty() && verb == Verb::pull) continue;
+    Message head{.verb = verb,
+                 .table = static_cast<std::uint16_t>(table),
+                 .request = requests_,
+                 .step = steps_[table],
+                 .count = slots.size(),
+                 .digest = digest_of(slots),
+                 .rate = rate};
+    KeySets& known = keys_[table][server];
+    const auto found = std::ranges::find(known.digests, head.digest);
+    if (found != known.digests.end()) {
+      head.entry = static_cast<std::uint16_t>(found - known.digests.begin());
+      head.flags = Message::kKnownKeys;
+    } else {
+      head.entry = known.next;
+      known.digests[known.next] = head.digest;
+      known.next = static_cast<std::uint16_t>((known.next + 1) % kKeySets);
+    }
+    const std::size_t keys = head.flags ? 0 : sizeof(std::uint32_t) * slots.size();
+    const std::size_t values = gradients.empty() ? 0 : sizeof(float) * width * slots.size();
+    Buffer packed = pool_.take(keys + values);
+    if (keys > 0) std::memcpy(packed.memory.get(), slots.data(), keys);
+    std::byte* at = packed.memory.get() + keys;
+    if (values > 0) {
+      for (const std::uint32_t position : parts.positions[server]) {
+        std::memcpy(at, gradients.data() + position * width, sizeof(float) * width);
+        at += sizeof(float) * width;
+      }
+    }
+    Call& now = call(server, head, packed.bytes());
+    now.values = std::move(packed);
+    now.rows_into = into;
+    now.positions = std::move(parts.positions[server]);
+  }
+}
+
+void Client::push_rows(std::size_t table, float rate, std::span<const std::uint64_t> rows,
+                       std::span<const float> gradients) {
+  request_rows(table, Verb::push, rate, rows, gradients, {});
+  ++steps_[table];
+}
+
+void Client::pull_rows(std::size_t table, std::span<const std::uint64_t> rows,
+                       std::span<float> into) {
+  request_rows(table, Verb::pull, 0, rows, {}, into);
+}
+
+bool Client::poll(Call& call) {
+  bool happened =
+      std::erase_if(call.sends, [&](Request& send) { return transport_.test(send); }) > 0;
+  if (!call.heard) {
+    if (!transport_.test(call.hears)) return happened;
+    call.heard = true;
+    hear(call);
+    happened = true;
+  }
+  happened |=
+      std::erase_if(call.slices, [&](Request& slice) { return transport_.test(slice); }) > 0;
+  return happened;
+}
+
+// An answer has come: what it brings goes into its place, or is received into it.
+void Client::hear(Call& call) {
+  const std::string from = "server " + std::to_string(call.server) + " (rank " +
+                           std::to_string(call.rank) + "), " +
+                           std::string(kVerbs[static_cast<std::size_t>(call.head.verb)].name);
+  const std::size_t arrived = call.hears.arrived;
+  Message answer;
+  if (!read_header(call.answer.bytes().first(arrived), answer) ||
+      answer.request != call.head.request) {
+    throw Failure(FailureKind::corrupt, from + ": an answer that is none came", {call.rank});
+  }
+  const std::span<std::byte> along =
+      call.answer.bytes().subspan(sizeof answer, arrived - sizeof answer);
+  if (answer.status == Status::refused || answer.status == Status::late) {
+    const std::string text(reinterpret_cast<const char*>(along.data()), along.size());
+    const std::string& name = tables_[call.head.table].name;
+    if (!failure_ && answer.status == Status::late) {
+      const std::uint64_t step = call.head.step + (call.head.verb == Verb::push_pull ? 1 : 0);
+      failure_ = Failure(FailureKind::timeout, from + " of '" + name + "': the pushes of step " +
+                                                   std::to_string(step) +
+                                                   " have not come from rank " + text);
+    } else if (!failure_) {
+      failure_ = Failure(FailureKind::config, from + " refused a request: " + text);
+    }
+    return;
+  }
+  if (!kVerbs[static_cast<std::size_t>(call.head.verb)].receives) return;
+  if (!call.rows_into.empty()) {
+    const std::size_t width = tables_[call.head.table].width;
+    pool_.give(std::move(call.values));
+    call.values = pool_.take(sizeof(float) * width * call.positions.size());
+  }
+  const std::span<std::byte> into =
+      call.rows_into.empty() ? std::as_writable_bytes(call.into) : call.values.bytes();
+  if (answer.bytes != into.size() || along.size() != (slices_of(into.size()) ? 0 : into.size())) {
+    throw Failure(FailureKind::corrupt,
+                  from + ": " + std::to_string(answer.bytes) + " bytes came where " +
+                      std::to_string(into.size()) + " were expected",
+                  {call.rank});
+  }
+  call.head.staleness = answer.staleness;
+  call.head.updates = answer.updates;
+  call.head.step = answer.step;
+  if (call.head.verb != Verb::read) {
+    ++staleness_[std::min<std::size_t>(answer.staleness, staleness_.size() - 1)];
+  }
+  std::ranges::copy(along, into.begin());
+  if (!along.empty()) return;
+  for (std::size_t start = 0; start < into.size(); start += kSlice) {
+    call.slices.emplace_back();
+    transport_.receive(call.slices.back(), call.rank, tag_of(Leg::down, call.head.request),
+                       into.subspan(start, std::min(kSlice, into.size() - start)));
+  }
+}
+
+// Rows go to where the caller wants them.
+void Client::finish(Call& call) {
+  if (!call.rows_into.empty() && call.head.verb == Verb::pull) {
+    const std::size_t width = tables_[call.head.table].width;
+    const float* from = call.values.floats().data();
+    for (const std::uint32_t position : call.positions) {
+      std::memcpy(call.rows_into.data() + position * width, from, sizeof(float) * width);
+      from += width;
+    }
+  }
+  pool_.give(std::move(call.request));
+  pool_.give(std::move(call.answer));
+  pool_.give(std::move(call.values));
+}
+
+void Client::settle(Deadline deadline) {
+  Backoff backoff;
+  while (!calls_.empty()) {
+    bool happened = false;
+    for (auto call = calls_.begin(); call != calls_.end();) {
+      happened |= poll(*call);
+      if (call->heard && call->sends.empty() && call->slices.empty()) {
+        finish(*call);
+        call = calls_.erase(call);
+      } else {
+        ++call;
+      }
+    }
+    if (happened) {
+      backoff.busy();
+    } else {
+      transport_.keep_waiting_for(calls_.front().rank, deadline);
+      backoff.idle();
+    }
+  }
+  if (const auto failure = std::exchange(failure_, std::nullopt)) throw *failure;
+}
+
+void Client::leave(Deadline deadline) {
+  ++requests_;
+  for (std::uint32_t server = 0; server < servers(); ++server) {
+    call(server, {.verb = Verb::leave, .request = requests_}, {});
+  }
+  settle(deadline);
+}
+
+Client::Share Client::read(std::size_t table, std::uint32_t server, Range range,
+                           std::span<float> into, Deadline deadline) {
+  settle(deadline);
+  ++requests_;
+  const Message head{.verb = Verb::read,
+                     .table = static_cast<std::uint16_t>(table),
+                     .request = requests_,
+                     .count = range.length,
+                     .start = range.start};
+  Call& now = call(server, head, {});
+  now.into = into;
+  Share share;
+  Backoff backoff;
+  while (!now.heard) {
+    if (poll(now)) continue;
+    transport_.keep_waiting_for(now.rank, deadline);
+    backoff.idle();
+  }
+  share = {now.head.updates, now.head.step};
+  settle(deadline);
+  return share;
+}
+
+void Client::write(std::size_t table, std::uint32_t server, Range range,
+                   std::span<const float> from, Share share, Deadline deadline) {
+  settle(deadline);
+  ++requests_;
+  const Message head{.verb = Verb::write,
+                     .table = static_cast<std::uint16_t>(table),
+                     .request = requests_,
+                     .step = share.steps,
+                     .count = range.length,
+                     .start = range.start,
+                     .updates = share.updates};
+  call(server, head, std::as_bytes(from));
+  settle(deadline);
+}
+
+}  // namespace mls

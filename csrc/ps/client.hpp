@@ -1,0 +1,112 @@
+// A worker's side of the parameter servers: several requests under way at a time, to all servers
+// at once.
+//
+// Guarantees: values arrive in the caller's arrays during settle() only, so that a backward pass
+// may still read parameters that were asked for. A request that a server refuses fails alone: the
+// others are completed, and then settle() throws. Refusals: one thread at a time.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <list>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "comm/collectives.hpp"
+#include "comm/transport.hpp"
+#include "ps/buffer.hpp"
+#include "ps/message.hpp"
+#include "ps/table.hpp"
+
+namespace mls {
+
+class Client {
+ public:
+  // servers: their ranks in the transport, in their order. patience: how long a pull waits at a
+  // server for other workers before the server says whom it waits for.
+  Client(Transport& transport, std::vector<TableSpec> tables, std::vector<int> servers,
+         std::chrono::duration<double> patience);
+  ~Client();
+  Client(const Client&) = delete;
+  Client& operator=(const Client&) = delete;
+
+  // Gradients of a dense table; `into`, unless it is empty, gets its parameters once they are as
+  // new as consistency demands. Both must stay as they are until settle() has returned.
+  void push(std::size_t table, float rate, std::span<const float> gradient, std::span<float> into);
+  void pull(std::size_t table, std::span<float> into);
+
+  // The same of rows by their numbers: width floats for each. Repeated rows are summed.
+  void push_rows(std::size_t table, float rate, std::span<const std::uint64_t> rows,
+                 std::span<const float> gradients);
+  void pull_rows(std::size_t table, std::span<const std::uint64_t> rows, std::span<float> into);
+
+  // Completes all requests. Throws Failure: config for what a server refuses, timeout.
+  void settle(Deadline deadline);
+
+  // Tells the servers that this worker is done. Completes all requests.
+  void leave(Deadline deadline);
+
+  // Entries of a server's share with the optimiser's state, see Table::save; and back.
+  struct Share {
+    std::uint64_t updates = 0;
+    std::uint64_t steps = 0;
+  };
+  Share read(std::size_t table, std::uint32_t server, Range range, std::span<float> into,
+             Deadline deadline);
+  void write(std::size_t table, std::uint32_t server, Range range, std::span<const float> from,
+             Share share, Deadline deadline);
+
+  // Starts counting at so many steps of a table: those that the servers count as pushed.
+  void resume_at(std::size_t table, std::uint64_t steps) { steps_[table] = steps; }
+  std::uint64_t steps(std::size_t table) const { return steps_[table]; }
+
+  const std::vector<TableSpec>& tables() const { return tables_; }
+  std::uint32_t servers() const { return static_cast<std::uint32_t>(ranks_.size()); }
+
+  // How many pulls found the slowest worker 0, 1, 2 ... steps behind; the last counts all above.
+  using Histogram = std::array<std::uint64_t, 17>;
+  const Histogram& staleness() const { return staleness_; }
+
+  std::uint64_t sent_bytes() const { return sent_; }
+
+ private:
+  struct Call;
+
+  // Where rows of a request are.
+  struct Split {
+    std::vector<std::vector<std::uint32_t>> slots;      // by server
+    std::vector<std::vector<std::uint32_t>> positions;  // in the caller's order
+  };
+
+  Call& call(std::uint32_t server, Message head, std::span<const std::byte> values);
+  void check_rows(std::size_t table, std::span<const std::uint64_t> rows, std::size_t floats) const;
+  Split split(std::size_t table, std::span<const std::uint64_t> rows) const;
+  void request_rows(std::size_t table, Verb verb, float rate, std::span<const std::uint64_t> rows,
+                    std::span<const float> gradients, std::span<float> into);
+  bool poll(Call& call);
+  void hear(Call& call);
+  void finish(Call& call);
+
+  // The keys that servers know of this worker, as they keep them.
+  struct KeySets {
+    std::vector<std::uint64_t> digests;
+    std::uint16_t next = 0;
+  };
+
+  Transport& transport_;
+  const std::vector<TableSpec> tables_;
+  const std::vector<int> ranks_;
+  std::vector<std::uint64_t> steps_;        // pushed, by table
+  std::vector<std::vector<KeySets>> keys_;  // by table and server
+  std::list<Call> calls_;
+  Pool pool_;
+  Histogram staleness_{};
+  std::uint64_t sent_ = 0;
+  std::uint32_t requests_ = 0;
+  const std::uint32_t patience_ms_;
+  std::optional<Failure> failure_;
+};
+
+}  // namespace mls

@@ -1,0 +1,421 @@
+#include "ps/server.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "codec/random.hpp"
+#include "ps/backoff.hpp"
+
+namespace mls {
+namespace {
+
+constexpr auto kWatchEvery = std::chrono::milliseconds(50);
+
+// Reads and writes of tables travel in pieces of at most so many bytes.
+constexpr std::uint64_t kMostRead = std::uint64_t{64} << 20;
+
+// Keys of a request; so that sizes cannot overflow.
+constexpr std::uint64_t kMostKeys = std::uint64_t{1} << 26;
+
+Deadline after(Clock::time_point now, Clock::duration time) { return now + time; }
+
+}  // namespace
+
+std::uint64_t digest_of(std::span<const std::uint32_t> slots) {
+  std::uint64_t digest = slots.size();
+  for (const std::uint32_t slot : slots) digest = key_of(digest, slot);
+  return digest;
+}
+
+Server::Server(Transport& transport, std::vector<TableSpec> tables, ServerPlace place)
+    : transport_(transport),
+      place_(std::move(place)),
+      shard_(std::move(tables), static_cast<int>(place_.workers.size()), place_.index,
+             place_.servers),
+      outbox_(transport, shard_.pool()),
+      worker_of_(static_cast<std::size_t>(transport.size()), -1),
+      keys_(place_.workers.size(), std::vector<KeySet>(kKeySets * shard_.tables())),
+      waiting_(shard_.tables()),
+      request_(shard_.pool().take(sizeof(Message) + kInline)) {
+  for (std::size_t i = 0; i < place_.workers.size(); ++i) {
+    worker_of_.at(static_cast<std::size_t>(place_.workers[i])) = static_cast<int>(i);
+  }
+}
+
+Server::Counts Server::counts() const {
+  const auto now = [](const std::atomic<std::uint64_t>& count) {
+    return count.load(std::memory_order_relaxed);
+  };
+  return {now(requests_), now(refused_), now(pushes_), now(pulls_), now(pending_)};
+}
+
+void Server::run(std::chrono::duration<double> timeout, const std::function<void()>& watch) {
+  timeout_ = std::chrono::duration_cast<Clock::duration>(timeout);
+  Backoff backoff;
+  Clock::time_point next_watch = Clock::now() + kWatchEvery;
+  while (!stopped_.load(std::memory_order_relaxed)) {
+    bool happened = false;
+    while (take_request()) happened = true;
+    happened |= take_slices();
+    happened |= outbox_.poll();
+    if (happened) {
+      backoff.busy();
+    } else {
+      if (left_ == place_.workers.size() && outbox_.empty()) return;
+      answer_late();
+      backoff.idle();
+    }
+    if (watch && Clock::now() >= next_watch) {
+      watch();
+      next_watch = Clock::now() + kWatchEvery;
+    }
+  }
+}
+
+// Receives a request, with its values if they came along.
+bool Server::take_request() {
+  const std::optional<Arrival> from = transport_.probe(tag_of(Leg::request, 0));
+  if (!from) return false;
+  requests_.fetch_add(1, std::memory_order_relaxed);
+  if (from->bytes > request_.capacity) {  // none of ours; it has to be taken away
+    Buffer foreign = shard_.pool().take(from->bytes);
+    Flights flights(transport_, 1);
+    transport_.receive(flights[0], from->peer, tag_of(Leg::request, 0), foreign.bytes());
+    transport_.wait(flights[0], after(Clock::now(), timeout_));
+    refused_.fetch_add(1, std::memory_order_relaxed);
+    return true;
+  }
+  request_.size = from->bytes;
+  Flights flights(transport_, 1);
+  transport_.receive(flights[0], from->peer, tag_of(Leg::request, 0), request_.bytes());
+  transport_.wait(flights[0], after(Clock::now(), timeout_));
+  admit(*from);
+  return true;
+}
+
+// Looks at a request before anything of it is believed.
+void Server::admit(Arrival from) {
+  Message head;
+  const int worker = worker_of_[static_cast<std::size_t>(from.peer)];
+  if (worker < 0 || !read_header(request_.bytes(), head)) {
+    refused_.fetch_add(1, std::memory_order_relaxed);
+    return;
+  }
+  const std::size_t along = from.bytes - sizeof head;
+  try {
+    check(head);
+    if (head.bytes != bytes_of_request(head)) {
+      throw Refusal{"it says that " + std::to_string(head.bytes) +
+                    " bytes follow, which is not "
+                    "the size of what it is about"};
+    }
+    if (along != (slices_of(head.bytes) ? 0 : head.bytes)) {
+      throw Refusal{"it is cut short or has bytes too many"};
+    }
+  } catch (const Refusal& refusal) {
+    answer(worker, head, Status::refused, refusal.why);
+    return;
+  }
+  Coming coming{head, worker, shard_.pool().take(head.bytes), {}, after(Clock::now(), timeout_)};
+  if (along == head.bytes) {
+    std::ranges::copy(request_.bytes().subspan(sizeof head), coming.body.bytes().begin());
+  } else {
+    for (std::size_t start = 0; start < head.bytes; start += kSlice) {
+      const std::size_t length = std::min(kSlice, head.bytes - start);
+      coming.slices.emplace_back();
+      transport_.receive(coming.slices.back(), from.peer, tag_of(Leg::up, head.request),
+                         coming.body.bytes().subspan(start, length));
+    }
+  }
+  coming_.push_back(std::move(coming));
+}
+
+// Handles what is whole: the requests of a worker in the order in which it sent them.
+bool Server::take_slices() {
+  bool happened = false;
+  std::vector<bool> held_up(place_.workers.size(), false);
+  for (auto coming = coming_.begin(); coming != coming_.end();) {
+    try {
+      happened |=
+          std::erase_if(coming->slices, [&](Request& slice) { return transport_.test(slice); }) > 0;
+    } catch (const Failure& failure) {
+      answer(coming->worker, coming->head, Status::refused, failure.what());
+      coming->deadline = {};
+    }
+    const bool whole = coming->slices.empty();
+    const auto worker = static_cast<std::size_t>(coming->worker);
+    if (held_up[worker] || (!whole && Clock::now() < coming->deadline)) {
+      held_up[worker] = true;
+      ++coming;
+      continue;
+    }
+    Coming now = std::move(*coming);
+    coming = coming_.erase(coming);
+    if (whole) {
+      handle(now.worker, now.head, std::move(now.body));
+      happened = true;
+      continue;
+    }
+    // the rest never came: as if nothing had
+    refused_.fetch_add(1, std::memory_order_relaxed);
+    for (Request& slice : now.slices) transport_.cancel(slice);
+    if (transport_.unsettled()) static_cast<void>(now.body.memory.release());
+  }
+  return happened;
+}
+
+void Server::check(const Message& head) const {
+  if (head.verb == Verb::leave) return;
+  if (head.table >= shard_.tables()) {
+    throw Refusal{"there is no table " + std::to_string(head.table)};
+  }
+  const TableSpec& spec = shard_.spec(head.table);
+  const std::uint64_t own = shard_.count(head.table);
+  if (head.verb == Verb::read || head.verb == Verb::write) {
+    if (head.start > own || head.count > own - head.start) {
+      throw Refusal{"'" + spec.name + "' has " + std::to_string(own) + " entries here"};
+    }
+    if (head.count > kMostRead / entry_bytes(head.table)) {
+      throw Refusal{"it is about too many entries at a time"};
+    }
+  } else if (spec.kind == TableSpec::Kind::dense && head.count != own) {
+    throw Refusal{"'" + spec.name + "' has " + std::to_string(own) + " elements here, not " +
+                  std::to_string(head.count)};
+  } else if (spec.kind == TableSpec::Kind::rows) {
+    if (head.entry >= kKeySets) {
+      throw Refusal{"there is no key set " + std::to_string(head.entry)};
+    }
+    if (head.count > kMostKeys) throw Refusal{"it has too many keys"};
+  }
+}
+
+// Of an entry with its state.
+std::uint64_t Server::entry_bytes(std::size_t table) const {
+  const TableSpec& spec = shard_.spec(table);
+  return sizeof(float) * (spec.width + rule_row(spec.rule.id).state_of(spec.width));
+}
+
+// Of a request that was checked.
+std::uint64_t Server::bytes_of_request(const Message& head) const {
+  if (head.verb == Verb::leave) return 0;
+  const bool brings = kVerbs[static_cast<std::size_t>(head.verb)].brings;
+  const TableSpec& spec = shard_.spec(head.table);
+  if (head.verb == Verb::read) return 0;
+  if (head.verb == Verb::write) return head.count * entry_bytes(head.table);
+  std::uint64_t bytes = brings ? sizeof(float) * head.count * spec.width : 0;
+  if (spec.kind == TableSpec::Kind::rows && !(head.flags & Message::kKnownKeys)) {
+    bytes += sizeof(std::uint32_t) * head.count;
+  }
+  return bytes;
+}
+
+// The keys of a request, which came with it or are known.
+std::vector<std::uint32_t> Server::slots_of(int worker, const Message& head, const Buffer& body) {
+  KeySet& known =
+      keys_[static_cast<std::size_t>(worker)][head.table * std::size_t{kKeySets} + head.entry];
+  if (!(head.flags & Message::kKnownKeys)) {
+    std::vector<std::uint32_t> slots(head.count);
+    std::memcpy(slots.data(), body.memory.get(), sizeof(std::uint32_t) * head.count);
+    if (digest_of(slots) != head.digest) throw Refusal{"its keys are not those of its digest"};
+    if (!shard_.rows(head.table).fits(slots)) {
+      throw Refusal{"'" + shard_.spec(head.table).name + "' has " +
+                    std::to_string(shard_.count(head.table)) +
+                    " rows here, and one of its keys is beyond"};
+    }
+    known = {head.digest, std::move(slots)};
+  } else if (known.digest != head.digest || known.slots.size() != head.count) {
+    throw Refusal{"its keys are not known here"};
+  }
+  return known.slots;
+}
+
+void Server::handle(int worker, const Message& head, Buffer body) {
+  try {
+    switch (head.verb) {
+      case Verb::leave:
+        shard_.leave(worker, [](Range) {});
+        ++left_;
+        answer(worker, head, Status::done, {});
+        for (std::size_t table = 0; table < shard_.tables(); ++table) answer_waiting(table);
+        return;
+      case Verb::read:
+        read_table(worker, head);
+        return;
+      case Verb::write:
+        write_table(head, body);
+        answer(worker, head, Status::done, {});
+        return;
+      default:
+        break;
+    }
+    std::vector<std::uint32_t> slots;
+    if (shard_.spec(head.table).kind == TableSpec::Kind::rows) {
+      slots = slots_of(worker, head, body);
+      const std::size_t keys = head.flags & Message::kKnownKeys ? 0 : slots.size();
+      const std::size_t values = body.size - sizeof(std::uint32_t) * keys;
+      std::memmove(body.memory.get(), body.memory.get() + body.size - values, values);
+      body.size = values;
+    }
+    if (head.verb == Verb::pull) {
+      pulls_.fetch_add(1, std::memory_order_relaxed);
+      waiting_[head.table].push_back({head, worker, std::move(slots),
+                                      Clock::now() + std::chrono::milliseconds(head.patience_ms),
+                                      nullptr});
+      answer_waiting(head.table);
+      shard_.pool().give(std::move(body));
+      return;
+    }
+    push(worker, head, std::move(slots), std::move(body));
+  } catch (const Refusal& refusal) {
+    answer(worker, head, Status::refused, refusal.why);
+  }
+}
+
+void Server::push(int worker, const Message& head, std::vector<std::uint32_t> slots,
+                  Buffer values) {
+  pushes_.fetch_add(1, std::memory_order_relaxed);
+  const std::size_t table = head.table;
+  Clocks& clocks = shard_.clocks(table);
+  const bool bsp = shard_.spec(table).consistency == Consistency::bsp;
+  const Clocks::Turn turn = clocks.turn(worker, head.step);
+  if (turn == Clocks::Turn::early || (bsp && head.step >= clocks.applied() + Shard::kAhead)) {
+    throw Refusal{"step " + std::to_string(head.step) + " of '" + shard_.spec(table).name +
+                  "' is not the worker's next one"};
+  }
+  const bool pulls = head.verb == Verb::push_pull;
+  std::list<Waiting>& waiting = waiting_[table];
+  if (pulls) {
+    pulls_.fetch_add(1, std::memory_order_relaxed);
+    waiting.push_back(
+        {head, worker, slots, Clock::now() + std::chrono::milliseconds(head.patience_ms), nullptr});
+    waiting.back().head.step = head.step + 1;
+  } else {
+    answer(worker, head, turn == Clocks::Turn::repeated ? Status::repeated : Status::done, {});
+  }
+  if (turn == Clocks::Turn::repeated) {
+    shard_.pool().give(std::move(values));
+    answer_waiting(table);
+    return;
+  }
+  // with bsp the answers of a step go out part by part while it is applied
+  const bool parts = bsp && shard_.spec(table).kind == TableSpec::Kind::dense &&
+                     sizeof(float) * shard_.count(table) > kInline;
+  if (parts && shard_.completes(table, worker)) {
+    outbox_.settle(table, after(Clock::now(), timeout_));
+    const auto bytes = std::as_bytes(shard_.dense(table).values());
+    for (Waiting& one : waiting) {
+      if (one.head.step != clocks.applied() + 1) continue;
+      Message reply = one.head;
+      reply.status = Status::done;
+      reply.staleness = 0;
+      one.answer = &outbox_.start(place_.workers[static_cast<std::size_t>(one.worker)], reply,
+                                  bytes, table, shard_.spec(table).urgency);
+    }
+  }
+  shard_.push(table, worker, {head.step, head.rate, std::move(slots), std::move(values)},
+              [&](Range part) {
+                for (Waiting& one : waiting) {
+                  if (one.answer) outbox_.ready(*one.answer, sizeof(float) * part.end());
+                }
+                outbox_.poll();
+              });
+  std::erase_if(waiting, [](const Waiting& one) { return one.answer != nullptr; });
+  answer_waiting(table);
+}
+
+// Answers what need not wait any longer.
+void Server::answer_waiting(std::size_t table) {
+  const Clocks& clocks = shard_.clocks(table);
+  std::erase_if(waiting_[table], [&](const Waiting& one) {
+    if (!clocks.may_pull(one.head.step)) return false;
+    answer(one);
+    return true;
+  });
+  std::size_t pending = 0;
+  for (const std::list<Waiting>& list : waiting_) pending += list.size();
+  pending_.store(pending, std::memory_order_relaxed);
+}
+
+void Server::answer(const Waiting& waiting) {
+  const std::size_t table = waiting.head.table;
+  const TableSpec& spec = shard_.spec(table);
+  Message reply = waiting.head;
+  reply.status = Status::done;
+  reply.staleness = static_cast<std::uint32_t>(
+      std::min<std::uint64_t>(shard_.clocks(table).behind(waiting.head.step), ~0u));
+  const int rank = place_.workers[static_cast<std::size_t>(waiting.worker)];
+  if (spec.kind == TableSpec::Kind::rows) {
+    Buffer values = shard_.pool().take(sizeof(float) * waiting.slots.size() * spec.width);
+    shard_.rows(table).pull(waiting.slots, values.floats());
+    outbox_.start(rank, reply, std::move(values), spec.urgency);
+    return;
+  }
+  const auto bytes = std::as_bytes(shard_.dense(table).values());
+  Buffer values = shard_.pool().take(bytes.size());
+  std::ranges::copy(bytes, values.bytes().begin());
+  outbox_.start(rank, reply, std::move(values), spec.urgency);
+}
+
+void Server::answer(int worker, const Message& head, Status status, const std::string& text) {
+  if (status == Status::refused) refused_.fetch_add(1, std::memory_order_relaxed);
+  Message reply = head;
+  reply.status = status;
+  outbox_.send(place_.workers[static_cast<std::size_t>(worker)], reply,
+               std::as_bytes(std::span(text)));
+}
+
+bool Server::answer_late() {
+  const Clock::time_point now = Clock::now();
+  bool happened = false;
+  for (std::list<Waiting>& list : waiting_) {
+    happened |= std::erase_if(list, [&](const Waiting& one) {
+                  if (now < one.late_at) return false;
+                  answer(one.worker, one.head, Status::late, late_ones(one));
+                  return true;
+                }) > 0;
+  }
+  return happened;
+}
+
+// Who keeps a pull waiting.
+std::string Server::late_ones(const Waiting& waiting) {
+  const TableSpec& spec = shard_.spec(waiting.head.table);
+  std::uint64_t needed = waiting.head.step;
+  if (spec.consistency == Consistency::ssp)
+    needed -= std::min<std::uint64_t>(needed, spec.staleness);
+  std::string text;
+  for (const int worker : shard_.clocks(waiting.head.table).behind_of(needed)) {
+    text += (text.empty() ? "" : ", ") +
+            std::to_string(place_.workers[static_cast<std::size_t>(worker)]);
+  }
+  return text;
+}
+
+void Server::read_table(int worker, const Message& head) {
+  const TableSpec& spec = shard_.spec(head.table);
+  const bool dense = spec.kind == TableSpec::Kind::dense;
+  Table& table = dense ? static_cast<Table&>(shard_.dense(head.table))
+                       : static_cast<Table&>(shard_.rows(head.table));
+  Buffer values = shard_.pool().take(sizeof(float) * head.count * table.floats(Contents::all));
+  table.save({head.start, head.count}, Contents::all, values.floats().data());
+  Message reply = head;
+  reply.status = Status::done;
+  reply.updates = shard_.updates(head.table);
+  reply.step = shard_.clocks(head.table).slowest();
+  outbox_.start(place_.workers[static_cast<std::size_t>(worker)], reply, std::move(values),
+                spec.urgency);
+}
+
+void Server::write_table(const Message& head, const Buffer& body) {
+  const TableSpec& spec = shard_.spec(head.table);
+  outbox_.settle(head.table, after(Clock::now(), timeout_));
+  const bool dense = spec.kind == TableSpec::Kind::dense;
+  Table& table = dense ? static_cast<Table&>(shard_.dense(head.table))
+                       : static_cast<Table&>(shard_.rows(head.table));
+  table.load({head.start, head.count}, body.floats().data());
+  shard_.resume_at(head.table, head.updates, head.step);
+  answer_waiting(head.table);
+}
+
+}  // namespace mls

@@ -1,0 +1,249 @@
+"""Gradients to parameter servers, parameters back: the optimiser runs there.
+
+Each bucket is a table, spread over all servers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mpimlsys import ps
+from mpimlsys.context import Context
+from mpimlsys.errors import ConfigError
+from mpimlsys.network import InlineEngine
+from mpimlsys.types import Array, Bucket, Segment, State
+
+# how long to wait beyond the operations' own deadline for their story
+_STORY_S = 5.0
+# steps that asp lets workers be apart before they hear of each other's votes
+_ASP_LAG = 64
+
+
+@dataclass(frozen=True)
+class ParameterServers:
+    """The exchange with parameter servers; some ranks must be servers (``cluster.servers``).
+
+    Args:
+        consistency: ``"bsp"``: each step sees all updates of the step before; ``"ssp:3"``: a
+            worker is at most 3 steps ahead of the slowest; ``"asp"``: nobody waits.
+    """
+
+    consistency: str = "bsp"
+
+    def open(
+        self,
+        ctx: Context,
+        buckets: Sequence[Bucket],
+        segments: Sequence[Segment] = (),
+        *,
+        parameters: Array,
+        optimizer: Any,
+    ) -> ServersExchange:
+        """The live exchange of a model. Collective over the world, with :func:`ps.serve`.
+
+        Args:
+            ctx: of the workers.
+            buckets: of the model's gradient.
+            segments: the places of its parameters.
+            parameters: flat; those of the first worker are everybody's first ones.
+            optimizer: what the servers do.
+
+        Raises:
+            ConfigError: there are no servers, or they do not know this optimiser.
+        """
+        try:
+            if parameters.dtype != np.float32:
+                raise ConfigError("parameter servers hold float32: set job.dtype = 'float32'.")
+            rule, numbers = optimizer.server_rule()
+            tables = [
+                ps.Table(
+                    f"bucket {bucket.index}",
+                    count=bucket.gradient.size,
+                    rule=rule,
+                    numbers=numbers,
+                    consistency=self.consistency,
+                    decayed=_decayed(bucket, segments),
+                    urgency=bucket.index,  # later buckets are of earlier layers
+                )
+                for bucket in buckets
+            ]
+        except ConfigError as error:
+            error.on_all_ranks = True  # all have the same job
+            raise
+        return ServersExchange(ctx, buckets, parameters, optimizer, tables)
+
+
+class ServersExchange:
+    """The live exchange; made by :meth:`ParameterServers.open`.
+
+    Attributes:
+        lag: steps that workers may be apart.
+    """
+
+    updates_parameters = True
+
+    def __init__(
+        self,
+        ctx: Context,
+        buckets: Sequence[Bucket],
+        parameters: Array,
+        optimizer: Any,
+        tables: Sequence[ps.Table],
+    ) -> None:
+        self._ctx, self._buckets, self._optimizer = ctx, buckets, optimizer
+        self._parts = [parameters[bucket.start : bucket.stop] for bucket in buckets]
+        self._tables = tables
+        self.lag = _lag(tables[0].consistency)
+        self._client = ps.Client(tables)
+        transport = self._client.transport
+        self._engine: Any = (
+            ctx.network.engine(transport)
+            if ctx.network.thread_multiple
+            else InlineEngine(ctx.native, transport)
+        )
+        self._lr = 0.0
+        self._begun: set[int] = set()
+        self._sent_before = 0
+        self._closed = False
+        self._put()
+
+    def begin_step(self, lr: float) -> None:
+        """The learning rate of the step that begins."""
+        self._lr = lr
+        self._sent_before = self._client.native.sent_bytes
+
+    def begin(self, bucket: Bucket) -> None:
+        """Push a bucket's gradient, and ask for its parameters."""
+        if bucket.index in self._begun:
+            raise ConfigError(f"bucket {bucket.index} was begun twice in one step.")
+        self._begun.add(bucket.index)
+        self._engine.ps_push(
+            self._client.native,
+            bucket.index,
+            bucket.gradient,
+            self._parts[bucket.index],
+            rate=self._lr,
+        )
+
+    def finish(self) -> None:
+        """Return when the parameters are as new as consistency demands.
+
+        Raises:
+            Timeout: other workers did not push, and which, or a server does not answer.
+        """
+        if len(self._begun) != len(self._buckets):
+            raise ConfigError(
+                f"the step ended with {len(self._begun)} of {len(self._buckets)} buckets begun: "
+                "some parameters got no gradient."
+            )
+        self._begun.clear()
+        self._settle()
+
+    def gather(self) -> None:
+        """Make parameters and the optimiser's state the same on all workers. Collective."""
+        self._barrier()
+        for index, (table, part) in enumerate(zip(self._tables, self._parts, strict=True)):
+            values, updates = self._client.read(table.name)
+            part[...] = values[0]
+            bucket = self._buckets[index]
+            for name, value in zip(self._optimizer.state, values[1:], strict=True):
+                self._optimizer.state[name][bucket.start : bucket.stop] = value
+            self._optimizer.steps = updates
+        self._barrier()
+
+    def note_loss(self, loss: float) -> None:
+        """The loss changes nothing here."""
+
+    def news(self) -> list[str]:
+        """Nothing happens that the user should know."""
+        return []
+
+    def sent_bytes(self) -> int | None:
+        """What this worker sent in the last step."""
+        sent: int = self._client.native.sent_bytes - self._sent_before
+        return sent
+
+    @property
+    def staleness(self) -> list[int]:
+        """See :attr:`mpimlsys.ps.Client.staleness`."""
+        return self._client.staleness
+
+    def state_dict(self) -> State:
+        """All state is the parameters' and the optimiser's: see :meth:`gather`."""
+        return {}
+
+    def own_state_dict(self) -> State | None:
+        """What each rank has of its own: nothing."""
+        return None
+
+    def handed_out(
+        self,
+        own: Mapping[str, Array],  # noqa: ARG002
+        state: Mapping[str, Array],  # noqa: ARG002
+        rank: int,  # noqa: ARG002
+    ) -> State:
+        """What a rank needs of all ranks' own states: nothing."""
+        return {}
+
+    def load_state_dict(
+        self,
+        state: Mapping[str, Array],
+        own: Mapping[str, Array],  # noqa: ARG002
+    ) -> None:
+        """Put the parameters and the optimiser's state, just loaded, onto the servers."""
+        if state:
+            raise ConfigError(
+                f"this checkpoint holds exchange state ({', '.join(sorted(state))}) that "
+                "exchange.kind = 'ps' does not know; use the job it was written with."
+            )
+        self._put()
+
+    def close(self) -> None:
+        """Leave the servers, and stop the background thread."""
+        if self._closed:
+            return
+        self._closed = True
+        ticket = self._engine.ps_leave(self._client.native, timeout_s=self._ctx.timeout_s)
+        self._engine.wait(ticket, timeout_s=self._ctx.timeout_s + _STORY_S)
+        self._engine.close(timeout_s=5.0)
+
+    def _put(self) -> None:
+        """The first worker's parameters and state become the servers'. Collective."""
+        optimizer = self._optimizer
+        if self._ctx.group.rank == 0:
+            for table, part, bucket in zip(self._tables, self._parts, self._buckets, strict=True):
+                state = [value[bucket.start : bucket.stop] for value in optimizer.state.values()]
+                self._client.write(table.name, np.stack([part, *state]), updates=optimizer.steps)
+        self._barrier()
+        for table in self._tables:
+            self._client.resume_at(table.name, 0)
+
+    def _settle(self) -> None:
+        ticket = self._engine.ps_settle(self._client.native, timeout_s=self._ctx.timeout_s)
+        self._engine.wait(ticket, timeout_s=self._ctx.timeout_s + _STORY_S)
+
+    def _barrier(self) -> None:
+        ctx = self._ctx
+        ctx.native.barrier(ctx.peers.transport, timeout_s=ctx.timeout_s)
+
+
+def _decayed(bucket: Bucket, segments: Sequence[Segment]) -> tuple[tuple[int, int], ...]:
+    found = []
+    for segment in sorted(segments, key=lambda segment: segment.start):
+        start, stop = max(segment.start, bucket.start), min(segment.stop, bucket.stop)
+        if segment.decay and start < stop:
+            found.append((start - bucket.start, stop - start))
+    return tuple(found)
+
+
+def _lag(consistency: str) -> int:
+    """After how many steps votes can be counted without waiting for who may be behind."""
+    if consistency == "bsp":
+        return 0
+    match = re.fullmatch(r"ssp:(\d+)", consistency)
+    return int(match[1]) + 1 if match else _ASP_LAG

@@ -1,0 +1,8 @@
+"""Parameter servers: tables on some ranks, which the others push gradients to and pull from."""
+
+from mpimlsys.ps.client import Client
+from mpimlsys.ps.server import serve
+from mpimlsys.ps.table import Table
+from mpimlsys.ps.wiring import decline
+
+__all__ = ["Client", "Table", "decline", "serve"]

@@ -1,0 +1,177 @@
+"""A worker's side of the parameter servers, from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from mpimlsys import context
+from mpimlsys.context import Context
+from mpimlsys.errors import ConfigError, nearest
+from mpimlsys.ps.table import Table
+from mpimlsys.ps.wiring import wire
+from mpimlsys.types import Array
+
+_PIECE_BYTES = 32 << 20
+
+
+class Client:
+    """Pushes gradients and pulls parameters. Requests go to all servers at once.
+
+    Arrays of a request must stay as they are until :meth:`settle` has returned; only then pulled
+    values are there.
+
+    Example:
+        >>> client = mls.ps.Client([mls.ps.Table("w", count=1000)])
+        >>> client.push("w", gradient, lr=0.1, into=parameters)
+        >>> client.settle()
+        >>> client.close()
+    """
+
+    def __init__(self, tables: Sequence[Table], *, ctx: Context | None = None) -> None:
+        """Collective over the world: servers call :func:`mpimlsys.ps.serve`.
+
+        Raises:
+            ConfigError: this rank is no worker, there are no servers, or ranks have different
+                tables.
+        """
+        self._ctx = ctx = ctx or context.init()
+        wiring = wire(ctx, tables)
+        if ctx.role != "worker":
+            raise ConfigError("a rank that is a parameter server calls mls.ps.serve().")
+        self.tables = wiring.tables
+        self.server_count = len(wiring.servers)
+        self.transport = wiring.transport
+        self._number = {table.name: index for index, table in enumerate(self.tables)}
+        self.native: Any = ctx.native.Client(
+            wiring.transport,
+            wiring.native_tables(ctx.native),
+            servers=wiring.servers,
+            patience_s=0.9 * ctx.timeout_s,
+        )
+
+    def push(self, table: str, gradient: Array, *, lr: float, into: Array | None = None) -> None:
+        """Send this step's gradient of a dense table.
+
+        Args:
+            table: its name.
+            gradient: (count,) float32, C-contiguous.
+            lr: learning rate.
+            into: (count,) float32; gets the parameters once consistency allows it.
+        """
+        self._ctx.native.ps_push(
+            self.transport, self.native, self.number(table), gradient, into, rate=lr
+        )
+
+    def pull(self, table: str, into: Array) -> None:
+        """Ask for the parameters of a dense table, as ``into`` of :meth:`push`."""
+        self._ctx.native.ps_pull(self.transport, self.native, self.number(table), into)
+
+    def push_rows(self, table: str, rows: Array, gradients: Array, *, lr: float) -> None:
+        """Send this step's gradients of some rows; those of repeated rows are summed.
+
+        Args:
+            table: its name.
+            rows: (n,) uint64; may be empty, as steps are counted by their pushes.
+            gradients: (n, width) float32.
+            lr: learning rate.
+        """
+        self._ctx.native.ps_push_rows(
+            self.transport, self.native, self.number(table), rows, gradients, rate=lr
+        )
+
+    def pull_rows(self, table: str, rows: Array, into: Array) -> None:
+        """Ask for rows: (n,) uint64 ``into`` (n, width) float32."""
+        self._ctx.native.ps_pull_rows(self.transport, self.native, self.number(table), rows, into)
+
+    def settle(self, label: str = "") -> None:
+        """Wait until all requests are complete.
+
+        Raises:
+            Timeout: other workers did not push, and which, or a server does not answer.
+            ConfigError: a server refused a request.
+        """
+        self._ctx.native.ps_settle(
+            self.transport, self.native, label=label, timeout_s=self._ctx.timeout_s
+        )
+
+    def read(self, table: str) -> tuple[Array, int]:
+        """All of a dense table's parameters and its optimiser's state; settles first.
+
+        Returns:
+            (1 + state arrays, count) float32, and the updates that the table has had.
+        """
+        number = self.number(table)
+        spec = self.tables[number]
+        whole = np.empty((self._arrays(spec), spec.count), np.float32)
+        updates = 0
+        for server, at, first, count in self._pieces(spec):
+            values, updates, _ = self.native.read(
+                number, server, first, count, timeout_s=self._ctx.timeout_s
+            )
+            whole[:, at : at + count] = values.reshape(-1, count)
+        return whole, updates
+
+    def write(self, table: str, values: Array, *, updates: int = 0, steps: int = 0) -> None:
+        """Put a dense table in place; settles first.
+
+        One worker does so while the others ask for nothing, and all then :meth:`resume_at`.
+
+        Args:
+            table: its name.
+            values: as from :meth:`read`, or the parameters alone: (count,) float32; then its state
+                begins with zeros.
+            updates: that the table has had.
+            steps: that every worker has pushed.
+        """
+        number = self.number(table)
+        spec = self.tables[number]
+        given = np.atleast_2d(values)
+        for server, at, first, count in self._pieces(spec):
+            piece = np.zeros((self._arrays(spec), count), np.float32)
+            piece[: len(given)] = given[:, at : at + count]
+            self.native.write(
+                number,
+                server,
+                first,
+                count,
+                piece.reshape(-1),
+                updates=updates,
+                steps=steps,
+                timeout_s=self._ctx.timeout_s,
+            )
+
+    def resume_at(self, table: str, steps: int) -> None:
+        """Go on as if this worker had pushed so many steps of a table."""
+        self.native.resume_at(self.number(table), steps)
+
+    @property
+    def staleness(self) -> list[int]:
+        """Pulls that found the slowest worker 0, 1, ... steps behind; the last counts all above."""
+        found: list[int] = self.native.staleness
+        return found
+
+    def close(self) -> None:
+        """Tell the servers that this worker is done; they end when all are."""
+        self._ctx.native.ps_leave(self.transport, self.native, timeout_s=self._ctx.timeout_s)
+
+    def number(self, table: str) -> int:
+        """The place of a table among the tables."""
+        if table not in self._number:
+            raise ConfigError(f"there is no table {table!r}.{nearest(table, self._number)}")
+        return self._number[table]
+
+    def _arrays(self, spec: Table) -> int:
+        """Arrays of a dense table: the parameters, and the optimiser's state."""
+        arrays: int = spec.native(self._ctx.native).entry_floats
+        return arrays
+
+    def _pieces(self, spec: Table) -> Iterator[tuple[int, int, int, int]]:
+        """What is read or written at a time: server, start in the table and share, elements."""
+        most = _PIECE_BYTES // (4 * self._arrays(spec))
+        for server in range(self.server_count):
+            start, length = self._ctx.native.dense_range(spec.count, self.server_count, server)
+            for first in range(0, length, most):
+                yield server, start + first, first, min(most, length - first)

@@ -1,0 +1,109 @@
+"""Tables that parameter servers hold: what is in them and how they change."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from mpimlsys.errors import ConfigError, nearest
+
+Initial = Literal["zeros", "uniform", "normal"]
+
+RULES = ("sgd", "momentum", "adagrad", "adam", "ftrl", "row_adagrad", "lazy_adam")
+_SSP = re.compile(r"ssp:(\d{1,6})")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A dense array of parameters, or rows of which a step touches some.
+
+    Args:
+        name: for reports.
+        count: elements of the array, or rows of the table.
+        width: 0 for a dense array; float32 numbers in a row.
+        rule: the optimiser at the servers: ``sgd``, ``momentum``, ``adagrad``, ``adam``, ``ftrl``,
+            and for rows also ``row_adagrad`` and ``lazy_adam``; csrc/store/rule.hpp has the
+            formulas.
+        numbers: its numbers by name, such as ``{"momentum": 0.9}``.
+        consistency: ``"bsp"``, ``"ssp:S"`` or ``"asp"``.
+        decayed: (start, length) of what weight decay applies to, ascending; of dense arrays.
+        spread: rows go to servers by ``"hash"`` or in ranges.
+        initial: first values of rows; a dense array begins with zeros, see
+            :meth:`mpimlsys.ps.Client.write`.
+        scale: ``uniform``: within it; ``normal``: its standard deviation.
+        seed: of both.
+        urgency: of tables that are asked for at the same time, the highest travels first.
+
+    Raises:
+        ConfigError: something that is not possible.
+    """
+
+    name: str
+    count: int
+    width: int = 0
+    rule: str = "sgd"
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    consistency: str = "bsp"
+    decayed: Sequence[tuple[int, int]] = ()
+    spread: Literal["hash", "range"] = "hash"
+    initial: Initial = "zeros"
+    scale: float = 0.0
+    seed: int = 0
+    urgency: int = 0
+
+    def __post_init__(self) -> None:
+        if self.rule not in RULES:
+            raise ConfigError(f"no server has a rule {self.rule!r}.{nearest(self.rule, RULES)}")
+        if self.consistency not in ("bsp", "asp") and not _SSP.fullmatch(self.consistency):
+            raise ConfigError(
+                f"consistency = {self.consistency!r}; use 'bsp', 'asp' or, to let workers be up to "
+                "3 steps ahead of the slowest, 'ssp:3'."
+            )
+        if self.count < 1 or self.width < 0:
+            raise ConfigError(f"the table {self.name!r} is empty.")
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether it is one array."""
+        return self.width == 0
+
+    def native(self, native: Any) -> Any:
+        """The same for the extension.
+
+        Raises:
+            ConfigError: numbers that the rule does not take.
+        """
+        ssp = _SSP.fullmatch(self.consistency)
+        return native.Table(
+            self.name,
+            kind="dense" if self.is_dense else "rows",
+            count=self.count,
+            width=self.width or 1,
+            rule=self.rule,
+            numbers=dict(self.numbers),
+            consistency="ssp" if ssp else self.consistency,
+            staleness=int(ssp[1]) if ssp else 0,
+            decayed=list(self.decayed),
+            spread=self.spread,
+            initial=self.initial,
+            scale=self.scale,
+            seed=self.seed,
+            urgency=self.urgency,
+        )
+
+
+def to_json(tables: Sequence[Table]) -> bytes:
+    """Tables as all ranks tell them each other."""
+    return json.dumps([asdict(table) for table in tables], sort_keys=True).encode()
+
+
+def from_json(text: bytes) -> list[Table]:
+    """The same, back."""
+    tables = []
+    for fields in json.loads(text):
+        fields["decayed"] = tuple((start, length) for start, length in fields["decayed"])
+        tables.append(Table(**fields))
+    return tables

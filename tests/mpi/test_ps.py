@@ -1,0 +1,187 @@
+"""Parameter servers over real ranks: training, checkpoints, mistakes, and the interface."""
+
+import json
+
+import numpy as np
+import pytest
+
+JOB = """
+[job]
+epochs = 1
+max_steps = 8
+[data]
+source = "mnist"
+batch_size = 48
+[model]
+name = "mlp"
+hidden = [32]
+[optimizer]
+name = "sgd"
+lr = 0.05
+[exchange]
+bucket_bytes = 20_000
+[checkpoint]
+every = "4 steps"
+[comm]
+timeout_s = 60.0
+"""
+SERVED = ("exchange.kind=ps", "cluster.servers=1")
+
+
+@pytest.fixture
+def train(write_job, mpirun, tmp_path):
+    path = write_job(JOB)
+
+    def run(out, *keys, ranks=3, resume=False):
+        argv = ["-m", "mpimlsys", "train", path, "--set", f"job.out={tmp_path / out}"]
+        for key in keys:
+            argv += ["--set", key]
+        done = mpirun(ranks, [*argv, *(["--resume"] if resume else [])])
+        return done, tmp_path / out
+
+    return run
+
+
+def losses(out):
+    return [json.loads(line)["loss"] for line in (out / "metrics.jsonl").open()]
+
+
+OPTIMIZERS = {
+    "sgd": ("optimizer.weight_decay=0.01",),
+    "nesterov": ("optimizer.name=nesterov", "optimizer.momentum=0.8"),
+    "adamw": ("optimizer.name=adamw", "optimizer.lr=0.002"),
+}
+
+
+@pytest.mark.one_mpi
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_bsp_is_what_all_reduce_does_and_goes_on_with_other_servers(train, optimizer):
+    keys = OPTIMIZERS[optimizer]
+    done, usual = train("usual", *keys, ranks=2)
+    assert done.returncode == 0, done.stdout + done.stderr
+    done, out = train(
+        "served", *keys, "exchange.kind=ps", "cluster.servers=2", "job.max_steps=4", ranks=4
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    done, out = train("served", *keys, *SERVED, resume=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "going on after step 4" in done.stdout
+    np.testing.assert_allclose(losses(out), losses(usual), rtol=1e-6)
+
+
+@pytest.mark.parametrize("consistency", ["ssp:2", "asp"])
+def test_workers_that_need_not_wait_for_each_other_learn_too(train, consistency):
+    keys = (*SERVED, f"exchange.consistency={consistency}", "job.max_steps=25")
+    done, out = train("run", *keys, ranks=4)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = losses(out)
+    assert len(found) == 25
+    assert np.mean(found[-5:]) < 0.95 * np.mean(found[:5])
+    assert (out / "checkpoints" / "step-0000000025").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        (("cluster.servers=1",), "set exchange.kind = 'ps'"),
+        (("exchange.kind=ps",), "set cluster.servers to 1 or more"),
+        ((*SERVED, "exchange.consistency=sspx"), "or, to let workers be up to 3 steps ahead"),
+        ((*SERVED, "optimizer.name=lamb"), "parameter servers do not know lamb"),
+        ((*SERVED, "optimizer.clip_norm=1"), "needs all gradients in one place"),
+        ((*SERVED, "job.dtype=float64"), "parameter servers hold float32"),
+        ((*SERVED, "exchange.compress=int8"), "does not reach parameter servers"),
+        ((*SERVED, "data.source=nowhere"), "no such file or folder"),
+    ],
+)
+def test_mistakes_are_one_clear_error_and_end_the_servers_too(train, keys, told):
+    done, _ = train("run", *keys)
+    assert done.returncode != 0
+    assert done.stderr.count("mpimlsys: error") == 1, done.stderr
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+SCRIPT = """
+import numpy as np
+import mpimlsys as mls
+from mpimlsys.errors import ConfigError
+
+ctx = mls.init(mls.ClusterSection(servers=2), mls.CommSection(timeout_s=30))
+tables = [
+    mls.ps.Table("w", count=1000, rule="momentum", numbers={"momentum": 0.5}),
+    mls.ps.Table("rows", count=100, width=4, rule="row_adagrad", initial="uniform", scale=0.5),
+]
+if ctx.role == "server":
+    counts = mls.ps.serve()
+    assert counts["pushes"] >= 4 and counts["refused"] == 0, counts
+else:
+    client = mls.ps.Client(tables)
+    w = np.zeros(1000, np.float32)
+    for step in range(2):
+        client.push("w", np.full(1000, -1.0, np.float32), lr=0.5, into=w)
+        client.settle()
+    assert (w == 0.5 * 2 + 0.5 * (0.5 * 2 + 2)).all(), w[:3]
+    state, updates = client.read("w")
+    assert updates == 2 and state.shape == (2, 1000) and (state[0] == w).all()
+    assert (state[1] == -3).all()  # the velocity
+    keys = np.array([3, 99, 3], np.uint64)
+    before, after = np.zeros((3, 4), np.float32), np.zeros((3, 4), np.float32)
+    client.pull_rows("rows", keys, before)
+    client.settle()
+    assert (np.abs(before) <= 0.5).all() and (before[0] == before[2]).all()
+    client.push_rows("rows", keys, np.ones((3, 4), np.float32), lr=0.1)
+    client.pull_rows("rows", keys, after)
+    client.settle("the rows")
+    np.testing.assert_allclose(after, before - 0.1, rtol=1e-5)  # g / sqrt(g^2)
+    for wrong, told in (
+        (lambda: client.push("v", w, lr=0.1), "no table 'v'"),
+        (lambda: client.push("w", w[:5].copy(), lr=0.1), "takes 1000 elements, not 5"),
+        (lambda: client.pull_rows("rows", np.array([100], np.uint64), after[:1]), "no row 100"),
+        (lambda: client.pull_rows("rows", np.array([1], np.int64), after[:1]), "uint64"),
+        (lambda: mls.ps.Table("x", count=3, rule="sgdd"), "Did you mean 'sgd'?"),
+    ):
+        try:
+            wrong()
+        except ConfigError as error:
+            assert told in str(error), error
+        else:
+            raise AssertionError(told)
+    assert sum(client.staleness) > 0
+    client.close()
+print("done", ctx.rank)
+"""
+
+
+def test_the_interface(mpirun, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    done = mpirun(4, [script])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("done") == 4
+
+
+def test_workers_with_other_tables_are_told(mpirun, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import mpimlsys as mls\n"
+        "ctx = mls.init(mls.ClusterSection(servers=1))\n"
+        "if ctx.role == 'server':\n"
+        "    mls.ps.serve()\n"
+        "mls.ps.Client([mls.ps.Table('w', count=10 + ctx.rank)])\n"
+    )
+    done = mpirun(3, [script])
+    assert done.returncode != 0
+    assert "rank 1 has other tables than rank 0" in done.stderr
+
+
+@pytest.mark.one_mpi
+def test_the_bench_has_a_row_for_each_case(mpirun):
+    options = ["--dense", "64KiB", "--sparse", "100x8", "--rows", "5000", "--json"]
+    done = mpirun(3, ["-m", "mpimlsys", "bench", "ps", "--servers", "1", *options])
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = json.loads(done.stdout)["rows"]
+    assert [row["kind"] for row in rows] == ["dense", "sparse", "sparse", "sparse"]
+    assert rows[0]["bytes"] == 65536
+    assert all(row["workers"] == 2 and row["servers"] == 1 for row in rows)
+    assert all(row["median_s"] > 0 and row["ratio_to_plain"] > 0 for row in rows)
+    assert all(row["rows_per_s"] > 0 for row in rows[1:])

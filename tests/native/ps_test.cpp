@@ -1,0 +1,553 @@
+// Workers and parameter servers as threads: random schedules against a sequential model, hostile
+// requests, workers that disappear. Run under the sanitizers.
+#include <atomic>
+#include <cmath>
+#include <cstring>
+#include <random>
+
+#include "harness.hpp"
+#include "ps/client.hpp"
+#include "ps/server.hpp"
+
+using namespace mls;
+using namespace std::chrono_literals;
+using test::contains;
+using test::on_ranks;
+
+namespace {
+
+TableSpec dense(std::uint64_t count, Consistency consistency = Consistency::bsp,
+                std::uint32_t staleness = 0) {
+  return {.name = "w", .count = count, .consistency = consistency, .staleness = staleness};
+}
+
+TableSpec rows(std::uint64_t count, std::uint32_t width,
+               Consistency consistency = Consistency::bsp) {
+  return {.name = "rows",
+          .kind = TableSpec::Kind::rows,
+          .count = count,
+          .width = width,
+          .consistency = consistency};
+}
+
+// Servers are the last ranks.
+struct Cluster {
+  int workers;
+  int servers;
+  std::vector<TableSpec> tables;
+  std::chrono::duration<double> patience = 60s;
+
+  std::vector<int> ranks(int first, int count) const {
+    std::vector<int> found(static_cast<std::size_t>(count));
+    for (int i = 0; i < count; ++i) found[static_cast<std::size_t>(i)] = first + i;
+    return found;
+  }
+
+  // What the servers counted.
+  std::vector<Server::Counts> run(const std::function<void(Client&, int, Transport&)>& work,
+                                  std::chrono::duration<double> timeout = 60s) const {
+    std::vector<Server::Counts> counts(static_cast<std::size_t>(servers));
+    const auto failures = on_ranks(workers + servers, [&](Transport& transport) {
+      const int rank = transport.rank();
+      if (rank >= workers) {
+        const auto index = static_cast<std::uint32_t>(rank - workers);
+        Server server(transport, tables,
+                      {index, static_cast<std::uint32_t>(servers), ranks(0, workers)});
+        server.run(timeout, {});
+        counts[index] = server.counts();
+        return;
+      }
+      Client client(transport, tables, ranks(workers, servers), patience);
+      work(client, rank, transport);
+    });
+    for (const auto& failure : failures) {
+      if (failure) throw std::logic_error(failure->what());
+    }
+    return counts;
+  }
+};
+
+Deadline soon() { return Clock::now() + 60s; }
+
+float gradient_of(int worker, int step, std::size_t i) {
+  return static_cast<float>((worker + 1) * 7 % 5 - 2) * 0.25f +
+         static_cast<float>((i * 31 + static_cast<std::size_t>(step)) % 17) * 0.125f;
+}
+
+std::vector<float> gradients_of(int worker, int step, std::size_t count) {
+  std::vector<float> values(count);
+  for (std::size_t i = 0; i < count; ++i) values[i] = gradient_of(worker, step, i);
+  return values;
+}
+
+void dawdle(std::mt19937& random) {
+  if (random() % 3 == 0) std::this_thread::sleep_for(std::chrono::microseconds(random() % 300));
+}
+
+template <class Body>
+std::string failure_of(Body body) {
+  try {
+    body();
+  } catch (const Failure& failure) {
+    return failure.what();
+  }
+  return "";
+}
+
+}  // namespace
+
+TEST(bsp_is_the_sequential_model_bit_for_bit) {
+  for (const int workers : {1, 2, 5}) {
+    for (const int servers : {1, 3}) {
+      for (const std::size_t count : {std::size_t{1}, std::size_t{50}, std::size_t{300'001}}) {
+        const int steps = count > 1000 ? 3 : 20;
+        Cluster{workers, servers, {dense(count), dense(40)}}.run(
+            [&](Client& client, int worker, Transport&) {
+              std::mt19937 random(static_cast<unsigned>(worker));
+              std::vector<float> expected(count, 0), other(40), small(40, 1.0f);
+              for (int step = 0; step < steps; ++step) {
+                dawdle(random);
+                const std::vector<float> mine = gradients_of(worker, step, count);
+                std::vector<float> seen(count);
+                client.push(0, 0.5f, mine, step % 2 ? std::span<float>(seen) : std::span<float>());
+                client.push(1, 0.5f, small, other);
+                if (step % 2 == 0) client.pull(0, seen);
+                client.settle(soon());
+                for (std::size_t i = 0; i < count; ++i) {
+                  float sum = gradient_of(0, step, i);
+                  for (int w = 1; w < workers; ++w) sum += gradient_of(w, step, i);
+                  expected[i] -= 0.5f * sum;
+                }
+                CHECK(seen == expected);
+                CHECK(other[39] == -0.5f * static_cast<float>(workers * (step + 1)));
+              }
+              client.leave(soon());
+            });
+      }
+    }
+  }
+}
+
+TEST(a_worker_is_never_further_ahead_than_ssp_allows) {
+  for (const std::uint32_t bound : {0u, 1u, 3u}) {
+    constexpr int kWorkers = 4;
+    constexpr int kSteps = 60;
+    Cluster{kWorkers, 2, {dense(64, Consistency::ssp, bound)}}.run(
+        [&](Client& client, int worker, Transport&) {
+          std::mt19937 random(bound * 10 + static_cast<unsigned>(worker));
+          const std::vector<float> one(64, -1.0f);  // the parameters count the pushes
+          std::vector<float> seen(64);
+          for (int step = 1; step <= kSteps; ++step) {
+            dawdle(random);
+            client.push(0, 1.0f, one, seen);
+            client.settle(soon());
+            const int others = std::max(0, step - static_cast<int>(bound));
+            for (const float value : seen) {
+              CHECK(value >= static_cast<float>(step + (kWorkers - 1) * others));
+              CHECK(value <= kWorkers * kSteps);
+            }
+          }
+          for (std::size_t behind = bound + 1; behind < client.staleness().size(); ++behind) {
+            CHECK(client.staleness()[behind] == 0);
+          }
+          client.leave(soon());
+        });
+  }
+}
+
+TEST(asp_applies_every_push_once) {
+  std::atomic<int> done{0};
+  Cluster{3, 2, {dense(100, Consistency::asp)}}.run([&](Client& client, int worker, Transport&) {
+    std::mt19937 random(static_cast<unsigned>(worker));
+    const std::vector<float> one(100, -1.0f);
+    for (int step = 0; step < 50; ++step) {
+      dawdle(random);
+      client.push(0, 1.0f, one, {});
+      if (step % 5 == 0) client.settle(soon());
+    }
+    client.settle(soon());
+    ++done;
+    while (done < 3) std::this_thread::sleep_for(1ms);
+    std::vector<float> seen(100);
+    client.pull(0, seen);
+    client.settle(soon());
+    for (const float value : seen) CHECK(value == 150.0f);
+    client.leave(soon());
+  });
+}
+
+TEST(rows_are_the_sequential_model_whatever_the_partition) {
+  constexpr std::uint32_t kWidth = 3;
+  constexpr std::uint64_t kRows = 500;
+  for (const auto spread : {RowPartition::Kind::hash, RowPartition::Kind::range}) {
+    for (const int servers : {1, 2, 3}) {
+      constexpr int kWorkers = 3;
+      TableSpec spec = rows(kRows, kWidth);
+      spec.spread = spread;
+      spec.initial = {Initial::Kind::uniform, 1.0f, 3};
+      const auto touched = [](int worker, int step) {
+        std::mt19937 random(static_cast<unsigned>(worker * 1000 + step));
+        std::vector<std::uint64_t> found(random() % 40);
+        for (std::uint64_t& row : found) row = random() % kRows;  // some of them repeated
+        return found;
+      };
+      Cluster{kWorkers, servers, {spec}}.run([&](Client& client, int worker, Transport&) {
+        std::vector<std::uint64_t> all(kRows);
+        for (std::uint64_t row = 0; row < kRows; ++row) all[row] = row;
+        std::vector<float> expected(kRows * kWidth), seen(kRows * kWidth);
+        for (std::uint64_t row = 0; row < kRows; ++row) {
+          initial_row(spec.initial, row, std::span(expected).subspan(row * kWidth, kWidth));
+        }
+        client.pull_rows(0, all, seen);
+        client.settle(soon());
+        CHECK(seen == expected);
+        for (int step = 0; step < 12; ++step) {
+          const std::vector<std::uint64_t> mine = touched(worker, step);
+          client.push_rows(0, 0.5f, mine, gradients_of(worker, step, mine.size() * kWidth));
+          client.pull_rows(0, all, seen);
+          client.settle(soon());
+          std::vector<float> sums(kRows * kWidth, 0);
+          std::vector<bool> first(kRows, true);
+          for (int w = 0; w < kWorkers; ++w) {
+            const std::vector<std::uint64_t> theirs = touched(w, step);
+            for (std::size_t k = 0; k < theirs.size(); ++k) {
+              for (std::size_t c = 0; c < kWidth; ++c) {
+                float& sum = sums[theirs[k] * kWidth + c];
+                const float g = gradient_of(w, step, k * kWidth + c);
+                sum = first[theirs[k]] ? g : sum + g;
+              }
+              first[theirs[k]] = false;
+            }
+          }
+          for (std::size_t i = 0; i < sums.size(); ++i) {
+            if (!first[i / kWidth]) expected[i] -= 0.5f * sums[i];
+          }
+          CHECK(seen == expected);
+        }
+        client.leave(soon());
+      });
+    }
+  }
+}
+
+TEST(keys_that_are_asked_for_again_do_not_travel_again) {
+  Cluster{1, 2, {rows(100'000, 4, Consistency::asp)}}.run([&](Client& client, int, Transport&) {
+    std::vector<std::uint64_t> keys(5000);
+    for (std::size_t i = 0; i < keys.size(); ++i) keys[i] = i * 17;
+    std::vector<float> seen(keys.size() * 4);
+    std::vector<std::uint64_t> sent;
+    for (int round = 0; round < 3; ++round) {
+      client.pull_rows(0, keys, seen);
+      client.settle(soon());
+      sent.push_back(client.sent_bytes());
+    }
+    CHECK(sent[0] > 5000 * 4);
+    CHECK(sent[1] - sent[0] == 2 * sizeof(Message));
+    CHECK(sent[2] - sent[1] == 2 * sizeof(Message));
+    // many other sets push this one out
+    for (std::uint64_t other = 0; other < 2 * kKeySets; ++other) {
+      const std::vector<std::uint64_t> few{other, other + 1, other + 50'000};
+      std::vector<float> values(12);
+      client.pull_rows(0, few, values);
+      client.settle(soon());
+    }
+    client.pull_rows(0, keys, seen);
+    client.settle(soon());
+    client.leave(soon());
+  });
+}
+
+TEST(a_worker_sees_what_it_has_pushed_however_large_that_was) {
+  Cluster{1, 1, {rows(200'000, 16, Consistency::asp)}}.run([&](Client& client, int, Transport&) {
+    std::vector<std::uint64_t> keys(20'000);  // more than travels along with a request
+    for (std::size_t i = 0; i < keys.size(); ++i) keys[i] = i * 9;
+    const std::vector<float> one(keys.size() * 16, -1.0f);
+    std::vector<float> seen(one.size());
+    for (int step = 1; step <= 5; ++step) {
+      client.push_rows(0, 1.0f, keys, one);
+      client.pull_rows(0, keys, seen);
+      client.settle(soon());
+      for (const float value : seen) CHECK(value == static_cast<float>(step));
+    }
+    client.leave(soon());
+  });
+}
+
+TEST(a_share_that_was_read_can_be_written_to_another_number_of_servers) {
+  TableSpec table = dense(10'001);
+  table.rule = {.id = RuleId::adam};
+  const std::size_t floats = 3;  // a parameter and its state
+  std::vector<float> parameters(table.count), state(2 * table.count), after(table.count);
+  Client::Share share;
+  const auto step = [&](Client& client, int number, std::vector<float>& seen) {
+    client.push(0, 0.01f, gradients_of(0, number, table.count), seen);
+    client.settle(soon());
+  };
+  Cluster{1, 2, {table}}.run([&](Client& client, int, Transport&) {
+    for (int number = 0; number < 3; ++number) step(client, number, after);
+    for (std::uint32_t server = 0; server < 2; ++server) {
+      const Range own = dense_range(table.count, 2, server);
+      std::vector<float> piece(own.length * floats);
+      share = client.read(0, server, {0, own.length}, piece, soon());
+      std::copy_n(piece.begin(), own.length, parameters.begin() + static_cast<long>(own.start));
+      for (std::size_t k = 0; k < 2; ++k) {
+        std::copy_n(piece.begin() + static_cast<long>((1 + k) * own.length), own.length,
+                    state.begin() + static_cast<long>(k * table.count + own.start));
+      }
+    }
+    CHECK(parameters == after && share.updates == 3 && share.steps == 3);
+    step(client, 3, after);
+    client.leave(soon());
+  });
+  Cluster{1, 3, {table}}.run([&](Client& client, int, Transport&) {
+    for (std::uint32_t server = 0; server < 3; ++server) {
+      const Range own = dense_range(table.count, 3, server);
+      for (const Range part :
+           {Range{0, own.length / 2}, Range{own.length / 2, own.length - own.length / 2}}) {
+        std::vector<float> piece;
+        const auto take = [&](const std::vector<float>& from, std::size_t at) {
+          const auto first = from.begin() + static_cast<long>(at + own.start + part.start);
+          piece.insert(piece.end(), first, first + static_cast<long>(part.length));
+        };
+        take(parameters, 0);
+        take(state, 0);
+        take(state, table.count);
+        client.write(0, server, part, piece, share, soon());
+      }
+    }
+    client.resume_at(0, share.steps);
+    std::vector<float> seen(table.count);
+    client.pull(0, seen);
+    client.settle(soon());
+    CHECK(seen == parameters);
+    step(client, 3, seen);
+    CHECK(seen == after);
+    client.leave(soon());
+  });
+}
+
+TEST(a_pull_that_waits_too_long_names_who_is_late) {
+  std::atomic<bool> told{false};
+  Cluster{2, 1, {dense(10)}, 50ms}.run([&](Client& client, int worker, Transport&) {
+    const std::vector<float> one(10, -1.0f);
+    std::vector<float> seen(10);
+    if (worker == 1) {
+      const Deadline deadline = soon();
+      while (!told && Clock::now() < deadline) std::this_thread::sleep_for(1ms);
+      client.push(0, 1.0f, one, {});
+      client.settle(soon());
+      client.leave(soon());
+      return;
+    }
+    client.push(0, 1.0f, one, seen);
+    const std::string story = failure_of([&] { client.settle(soon()); });
+    CHECK(contains(story, "the pushes of step 1 have not come from rank 1"));
+    told = true;
+    // the push has counted: asking again is enough
+    while (!failure_of([&] {
+              client.pull(0, seen);
+              client.settle(soon());
+            }).empty()) {
+    }
+    CHECK(seen[3] == 2.0f);
+    client.leave(soon());
+  });
+}
+
+namespace {
+
+void send_bytes(Transport& transport, int rank, Tag tag, std::span<const std::byte> bytes) {
+  Request request;
+  transport.send(request, rank, tag, bytes);
+  transport.wait(request, soon());
+}
+
+Message answer_of(Transport& transport, int rank, std::uint32_t number, std::string& text) {
+  std::vector<std::byte> bytes(sizeof(Message) + kInline);
+  Request request;
+  transport.receive(request, rank, tag_of(Leg::answer, number), bytes);
+  request.shorter = true;
+  transport.wait(request, soon());
+  Message answer;
+  CHECK(read_header(std::span(bytes).first(request.arrived), answer));
+  text.assign(reinterpret_cast<const char*>(bytes.data()) + sizeof answer,
+              request.arrived - sizeof answer);
+  return answer;
+}
+
+}  // namespace
+
+TEST(requests_that_are_wrong_are_refused_and_the_server_goes_on) {
+  const auto counts = Cluster{1, 1, {dense(1000), rows(100, 4)}}.run(
+      [&](Client& client, int, Transport& transport) {
+        std::mt19937 random(5);
+        const Tag tag = tag_of(Leg::request, 0);
+        for (int round = 0; round < 2000; ++round) {
+          Message head{.verb = Verb::pull, .request = 500, .count = 1000, .patience_ms = 1000};
+          std::vector<std::byte> bytes(sizeof head + random() % 64);
+          write_header(head, bytes);
+          if (round % 2) {  // cut short
+            bytes.resize(random() % sizeof head);
+          } else {
+            bytes[random() % sizeof head] ^= static_cast<std::byte>(1 + random() % 255);
+          }
+          send_bytes(transport, 1, tag, bytes);
+        }
+        const std::vector<std::byte> huge(1 << 20);
+        send_bytes(transport, 1, tag, huge);
+        struct Wrong {
+          Message head;
+          std::size_t along;
+          const char* told;
+        };
+        const std::vector<Wrong> all{
+            {{.table = 9, .count = 1000}, 0, "no table 9"},
+            {{.count = 999, .bytes = 3996}, 3996, "has 1000 elements here, not 999"},
+            {{.count = 1000, .bytes = 4000}, 3999, "cut short"},
+            {{.count = 1000, .bytes = 400}, 400, "is not the size"},
+            {{.step = 7, .count = 1000, .bytes = 4000}, 4000, "not the worker's next"},
+            {{.verb = Verb::read, .count = 10, .start = 995}, 0, "has 1000 entries here"},
+            {{.verb = Verb::read, .count = ~0ull, .start = 1}, 0, "has 1000 entries here"},
+            {{.verb = Verb::pull, .table = 1, .entry = 999, .count = 1}, 4, "no key set 999"},
+            {{.verb = Verb::pull, .table = 1, .count = ~0ull}, 0, "too many keys"},
+            {{.verb = Verb::pull, .table = 1, .count = 1, .bytes = 4, .digest = 1},
+             4,
+             "not those of its digest"},
+            {{.verb = Verb::pull, .flags = Message::kKnownKeys, .table = 1, .count = 1},
+             0,
+             "not known here"},
+        };
+        std::uint32_t number = 600;
+        for (const Wrong& wrong : all) {
+          Message head = wrong.head;
+          head.request = ++number;
+          std::vector<std::byte> bytes(sizeof head + wrong.along);
+          write_header(head, bytes);
+          send_bytes(transport, 1, tag, bytes);
+          std::string text;
+          const Message answer = answer_of(transport, 1, number, text);
+          CHECK(answer.status == Status::refused);
+          CHECK(contains(text, wrong.told));
+        }
+        const std::uint32_t beyond = 100;
+        Message head{.verb = Verb::pull, .table = 1, .request = 700, .count = 1, .bytes = 4};
+        head.digest = digest_of({&beyond, 1});
+        std::vector<std::byte> bytes(sizeof head + 4);
+        write_header(head, bytes);
+        std::memcpy(bytes.data() + sizeof head, &beyond, 4);
+        send_bytes(transport, 1, tag, bytes);
+        std::string text;
+        CHECK(answer_of(transport, 1, 700, text).status == Status::refused);
+        CHECK(contains(text, "one of its keys is beyond"));
+
+        std::vector<float> seen(1000);
+        client.push(0, 1.0f, std::vector<float>(1000, -1.0f), seen);
+        client.settle(soon());
+        for (const float value : seen) CHECK(value == 1.0f);
+        client.leave(soon());
+      });
+  CHECK(counts[0].refused >= 2000 + 12 && counts[0].pushes == 2);
+}
+
+TEST(a_push_that_is_repeated_counts_once) {
+  Cluster{1, 1, {dense(8)}}.run([&](Client& client, int, Transport& transport) {
+    const std::vector<float> one(8, -1.0f);
+    client.push(0, 1.0f, one, {});
+    client.settle(soon());
+    const Message head{.request = 900, .step = 0, .count = 8, .bytes = 32, .rate = 1.0f};
+    std::vector<std::byte> bytes(sizeof head + 32);
+    write_header(head, bytes);
+    std::memcpy(bytes.data() + sizeof head, one.data(), 32);
+    send_bytes(transport, 1, tag_of(Leg::request, 0), bytes);
+    std::string text;
+    CHECK(answer_of(transport, 1, 900, text).status == Status::repeated);
+    std::vector<float> seen(8);
+    client.pull(0, seen);
+    client.settle(soon());
+    CHECK(seen == std::vector<float>(8, 1.0f));
+    client.leave(soon());
+  });
+}
+
+TEST(a_worker_that_disappears_in_a_push_has_sent_nothing) {
+  constexpr std::size_t kCount = 1 << 20;  // four slices
+  const auto counts = Cluster{2, 1, {dense(kCount, Consistency::asp)}}.run(
+      [&](Client& client, int worker, Transport& transport) {
+        if (worker == 1) {
+          const Message head{.request = 5, .count = kCount, .bytes = 4 * kCount, .rate = 1.0f};
+          std::vector<std::byte> bytes(sizeof head);
+          write_header(head, bytes);
+          send_bytes(transport, 2, tag_of(Leg::request, 0), bytes);
+          const std::vector<std::byte> slice(kSlice, std::byte{0x3f});
+          send_bytes(transport, 2, tag_of(Leg::up, 5), slice);
+          client.leave(soon());
+          return;
+        }
+        std::vector<float> seen(kCount);
+        const std::vector<float> one(kCount, -1.0f);
+        for (int step = 1; step <= 3; ++step) {
+          client.push(0, 1.0f, one, seen);
+          client.settle(soon());
+          std::this_thread::sleep_for(150ms);
+          CHECK(seen == std::vector<float>(kCount, static_cast<float>(step)));
+        }
+        client.leave(soon());
+      },
+      200ms);
+  CHECK(counts[0].pushes == 3 && counts[0].refused == 1);
+}
+
+// Thousands of schedules, without threads: workers whose messages interleave at random.
+TEST(no_schedule_breaks_what_consistency_promises) {
+  std::mt19937 random(11);
+  for (int schedule = 0; schedule < 3000; ++schedule) {
+    const int workers = 1 + static_cast<int>(random() % 4);
+    const auto consistency = static_cast<Consistency>(random() % 3);
+    const std::uint32_t bound = random() % 4;
+    const std::uint64_t steps = 1 + random() % 6;
+    Shard shard({{.name = "w", .count = 3, .consistency = consistency, .staleness = bound}},
+                workers, 0, 1);
+    // a worker pushes; then it waits until it may pull
+    std::vector<std::uint64_t> pushed(static_cast<std::size_t>(workers), 0);
+    std::vector<bool> waits(static_cast<std::size_t>(workers), false);
+    std::vector<float> model(3, 0);
+    std::uint64_t applied = 0;
+    float total = 0;
+    while (true) {
+      std::vector<std::size_t> able;
+      for (std::size_t w = 0; w < pushed.size(); ++w) {
+        if (waits[w] ? shard.clocks(0).may_pull(pushed[w]) : pushed[w] < steps) able.push_back(w);
+      }
+      if (able.empty()) break;
+      const std::size_t w = able[random() % able.size()];
+      const float* values = shard.dense(0).values().data();
+      if (waits[w]) {
+        const std::uint64_t least = *std::ranges::min_element(pushed);
+        if (consistency == Consistency::bsp) {
+          CHECK(values[1] == model[1] && applied == pushed[w]);
+        } else {
+          CHECK(values[0] == total);
+          if (consistency == Consistency::ssp) CHECK(pushed[w] <= least + bound);
+        }
+        waits[w] = false;
+        continue;
+      }
+      const float g = gradient_of(static_cast<int>(w), static_cast<int>(pushed[w]), 0);
+      Buffer buffer = shard.pool().take(12);
+      for (std::size_t i = 0; i < 3; ++i) buffer.floats()[i] = i == 0 ? -1.0f : g;
+      shard.push(0, static_cast<int>(w), {pushed[w], 1.0f, {}, std::move(buffer)}, [](Range) {});
+      ++pushed[w];
+      total += 1;
+      waits[w] = true;
+      if (*std::ranges::min_element(pushed) > applied) {
+        float sum = gradient_of(0, static_cast<int>(applied), 0);
+        for (int other = 1; other < workers; ++other) {
+          sum += gradient_of(other, static_cast<int>(applied), 0);
+        }
+        model[1] -= sum;
+        ++applied;
+      }
+    }
+    for (const std::uint64_t count : pushed) CHECK(count == steps);  // nobody waits for ever
+  }
+}

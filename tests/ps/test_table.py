@@ -1,0 +1,39 @@
+"""Tables as job files and scripts describe them."""
+
+import pytest
+
+from mpimlsys.errors import ConfigError
+from mpimlsys.ps import Table
+from mpimlsys.ps.table import from_json, to_json
+
+
+def test_tables_are_the_same_after_they_have_travelled():
+    tables = [
+        Table("w", count=10, rule="adam", numbers={"beta1": 0.8}, decayed=((0, 3), (5, 2))),
+        Table("rows", count=7, width=3, consistency="ssp:4", initial="normal", scale=0.1, seed=5),
+    ]
+    assert from_json(to_json(tables)) == tables
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"rule": "adm"}, "Did you mean 'adam'?"),
+        ({"consistency": "ssp"}, "'ssp:3'"),
+        ({"consistency": "ssp:-1"}, "'ssp:3'"),
+        ({"count": 0}, "is empty"),
+    ],
+)
+def test_what_is_not_possible_is_said(fields, told):
+    with pytest.raises(ConfigError, match=told.replace("?", r"\?")):
+        Table(**{"name": "w", "count": 10} | fields)
+
+
+def test_the_extension_refuses_numbers_that_a_rule_does_not_take(extension):
+    for table, told in (
+        (Table("w", count=3, numbers={"speed": 1.0}), "speed"),
+        (Table("w", count=3, rule="row_adagrad"), "tables of rows only"),
+        (Table("w", count=3, rule="momentum", numbers={"momentum": -1.0}), "momentum"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            table.native(extension)
