@@ -1,5 +1,6 @@
 #include "store/snapshot.hpp"
 
+#include <algorithm>
 #include <stdexcept>
 #include <utility>
 
@@ -47,7 +48,7 @@ void Watch::leave() {
 
 void Watch::copy_aside(std::uint64_t block) {
   Piece piece;
-  copy(block, piece);
+  copy(block, block + 1, piece);
   if (!piece.ranges.empty()) {
     held_ += bytes_of(piece);
     aside_.emplace(block, std::move(piece));
@@ -55,7 +56,15 @@ void Watch::copy_aside(std::uint64_t block) {
   written_[block] = true;
 }
 
-void Watch::copy(std::uint64_t block, Piece& piece) const {
+void Watch::give_kept(std::uint64_t block, Piece& piece) {
+  const auto kept = aside_.find(block);
+  if (kept == aside_.end()) return;
+  append(kept->second, piece);
+  held_ -= bytes_of(kept->second);
+  aside_.erase(kept);
+}
+
+void Watch::copy(std::uint64_t first, std::uint64_t end, Piece& piece) const {
   const std::size_t floats = table_->floats(options_.contents);
   const auto add = [&](Range range) {
     const std::size_t before = piece.values.size();
@@ -63,7 +72,7 @@ void Watch::copy(std::uint64_t block, Piece& piece) const {
     table_->save(range, options_.contents, piece.values.data() + before);
     append(range, piece);
   };
-  const Range all = table_->block(block);
+  const Range all = table_->blocks(first, end);
   if (options_.since) {
     table_->changed_in(all, *options_.since, add);
   } else {
@@ -76,15 +85,17 @@ bool Watch::next(Piece& piece) {
   piece.values.clear();
   if (next_ == blocks_) return false;
   if (table_ == nullptr) throw std::logic_error("the table of a snapshot is gone");
-  const std::uint64_t end =
-      next_ + std::max<std::uint64_t>(1, kMostGranules >> table_->block_granule_bits());
-  for (; next_ < std::min(end, blocks_) && piece.values.size() < kPieceFloats; ++next_) {
-    if (!written_[next_]) {
-      copy(next_, piece);
-    } else if (const auto kept = aside_.find(next_); kept != aside_.end()) {
-      append(kept->second, piece);
-      held_ -= bytes_of(kept->second);
-      aside_.erase(kept);
+  const std::size_t floats = table_->blocks(0, 1).length * table_->floats(options_.contents);
+  const std::uint64_t together = std::max<std::uint64_t>(kPieceFloats / floats, 1);
+  const std::uint64_t last = std::min(blocks_, next_ + table_->blocks_of_granules(kMostGranules));
+  while (next_ < last && piece.values.size() < kPieceFloats) {
+    std::uint64_t end = next_;
+    while (end < std::min(last, next_ + together) && !written_[end]) ++end;
+    if (end > next_) {
+      copy(next_, end, piece);
+      next_ = end;
+    } else {
+      give_kept(next_++, piece);
     }
   }
   if (next_ == blocks_) leave();

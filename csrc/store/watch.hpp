@@ -28,7 +28,8 @@ class Watch {
 
  private:
   void copy_aside(std::uint64_t block);
-  void copy(std::uint64_t block, Piece& piece) const;
+  void give_kept(std::uint64_t block, Piece& piece);
+  void copy(std::uint64_t first, std::uint64_t end, Piece& piece) const;
   void leave();
 
   Table* table_;  // none once all is given out, or where it is gone
