@@ -109,10 +109,13 @@ Place ranged(std::uint64_t base, std::uint64_t longer, std::uint64_t row) {
 
 }  // namespace
 
+// Servers that have a granule more come last, as the last granule may be a short one.
 Range dense_range(std::uint64_t count, std::uint32_t servers, std::uint32_t server) {
-  const Range granules = part(count / kGranule + (count % kGranule != 0), servers, server);
-  const std::uint64_t start = std::min(granules.start * kGranule, count);
-  return {start, std::min(granules.end() * kGranule, count) - start};
+  const std::uint64_t granules = count / kGranule + (count % kGranule != 0);
+  const Range turned = part(granules, servers, servers - 1 - server);
+  const std::uint64_t start = (granules - turned.end()) * kGranule;
+  const std::uint64_t end = (granules - turned.start) * kGranule;
+  return {std::min(start, count), std::min(end, count) - std::min(start, count)};
 }
 
 Place RowPartition::place(std::uint64_t row) const {

@@ -12,7 +12,7 @@ namespace mls {
 namespace {
 
 constexpr std::size_t kLine = 64;          // bytes
-constexpr std::size_t kBlockBytes = 4096;  // about what is copied for a row that is written
+constexpr std::size_t kBlockBytes = 1024;  // about what is copied for a row that is written
 constexpr std::size_t kAhead = 16;         // rows that are fetched before they are needed
 constexpr std::size_t kMostLines = 8;      // of a row; the processor sees where it goes on
 
@@ -65,8 +65,9 @@ float* Rows::at(std::uint64_t slot) { return memory_.as<float>() + slot * stride
 const float* Rows::at(std::uint64_t slot) const { return memory_.as<float>() + slot * stride_; }
 
 bool Rows::fits(std::span<const std::uint32_t> some) const {
-  if (some.empty()) return true;
-  return *std::ranges::max_element(some) < slots();
+  std::uint32_t highest = 0;
+  for (const std::uint32_t slot : some) highest = std::max(highest, slot);
+  return some.empty() || highest < slots();
 }
 
 std::span<const float> Rows::row(std::uint64_t slot) const { return {at(slot), width_}; }

@@ -1,5 +1,6 @@
 #include "store/snapshot.hpp"
 
+#include <algorithm>
 #include <stdexcept>
 #include <utility>
 
@@ -13,28 +14,19 @@ namespace {
 // little has changed.
 constexpr std::uint64_t kMostGranules = 64 * 1024;
 
-std::uint64_t bytes_of(const Piece& piece) {
-  return piece.ranges.size() * sizeof(Range) + piece.values.size() * sizeof(float);
-}
-
 // Entries of one piece follow each other in it, except those of a Dense, which has one block in it.
-void append(Range range, Piece& piece) {
-  if (!piece.ranges.empty() && piece.ranges.back().end() == range.start) {
-    piece.ranges.back().length += range.length;
+void append(Range range, std::vector<Range>& ranges) {
+  if (!ranges.empty() && ranges.back().end() == range.start) {
+    ranges.back().length += range.length;
   } else {
-    piece.ranges.push_back(range);
+    ranges.push_back(range);
   }
-}
-
-void append(const Piece& from, Piece& piece) {
-  for (const Range range : from.ranges) append(range, piece);
-  piece.values.insert(piece.values.end(), from.values.begin(), from.values.end());
 }
 
 }  // namespace
 
 Watch::Watch(Table& table, const SnapshotOptions& options, std::uint64_t blocks)
-    : table_(&table), options_(options), blocks_(blocks), written_(blocks) {
+    : table_(&table), options_(options), blocks_(blocks), places_(blocks * sizeof(std::uint32_t)) {
   table.watched_.push_back(this);
 }
 
@@ -45,29 +37,58 @@ void Watch::leave() {
   table_ = nullptr;
 }
 
-void Watch::copy_aside(std::uint64_t block) {
-  Piece piece;
-  copy(block, piece);
-  if (!piece.ranges.empty()) {
-    held_ += bytes_of(piece);
-    aside_.emplace(block, std::move(piece));
-  }
-  written_[block] = true;
+std::vector<Range> Watch::wanted(std::uint64_t first, std::uint64_t end) const {
+  const Range all = table_->blocks(first, end);
+  if (!options_.since) return {all};
+  std::vector<Range> changed;
+  table_->changed_in(all, *options_.since, [&](Range range) { changed.push_back(range); });
+  return changed;
 }
 
-void Watch::copy(std::uint64_t block, Piece& piece) const {
+void Watch::copy_aside(std::uint64_t block) {
   const std::size_t floats = table_->floats(options_.contents);
-  const auto add = [&](Range range) {
-    const std::size_t before = piece.values.size();
-    piece.values.resize(before + range.length * floats);
-    table_->save(range, options_.contents, piece.values.data() + before);
-    append(range, piece);
-  };
-  const Range all = table_->block(block);
-  if (options_.since) {
-    table_->changed_in(all, *options_.since, add);
+  Kept kept;
+  kept.ranges = wanted(block, block + 1);
+  std::uint64_t entries = 0;
+  for (const Range range : kept.ranges) entries += range.length;
+  kept.values = std::make_unique_for_overwrite<float[]>(entries * floats);
+  kept.bytes = entries * floats * sizeof(float) + kept.ranges.size() * sizeof(Range);
+  float* into = kept.values.get();
+  for (const Range range : kept.ranges) {
+    table_->save(range, options_.contents, into);
+    into += range.length * floats;
+  }
+  held_ += kept.bytes;
+  if (free_.empty()) {
+    kept_.push_back(std::move(kept));
+    places()[block] = static_cast<std::uint32_t>(kept_.size());
   } else {
-    add(all);
+    places()[block] = free_.back();
+    kept_[free_.back() - 1] = std::move(kept);
+    free_.pop_back();
+  }
+}
+
+void Watch::give_kept(std::uint64_t block, Piece& piece) {
+  const std::uint32_t place = places()[block];
+  const Kept kept = std::exchange(kept_[place - 1], {});
+  free_.push_back(place);
+  held_ -= kept.bytes;
+  const float* from = kept.values.get();
+  for (const Range range : kept.ranges) {
+    const std::size_t count = range.length * table_->floats(options_.contents);
+    piece.values.insert(piece.values.end(), from, from + count);
+    append(range, piece.ranges);
+    from += count;
+  }
+}
+
+void Watch::give(std::uint64_t first, std::uint64_t end, Piece& piece) const {
+  for (const Range range : wanted(first, end)) {
+    const std::size_t before = piece.values.size();
+    piece.values.resize(before + range.length * table_->floats(options_.contents));
+    table_->save(range, options_.contents, piece.values.data() + before);
+    append(range, piece.ranges);
   }
 }
 
@@ -76,15 +97,17 @@ bool Watch::next(Piece& piece) {
   piece.values.clear();
   if (next_ == blocks_) return false;
   if (table_ == nullptr) throw std::logic_error("the table of a snapshot is gone");
-  const std::uint64_t end =
-      next_ + std::max<std::uint64_t>(1, kMostGranules >> table_->block_granule_bits());
-  for (; next_ < std::min(end, blocks_) && piece.values.size() < kPieceFloats; ++next_) {
-    if (!written_[next_]) {
-      copy(next_, piece);
-    } else if (const auto kept = aside_.find(next_); kept != aside_.end()) {
-      append(kept->second, piece);
-      held_ -= bytes_of(kept->second);
-      aside_.erase(kept);
+  const std::size_t floats = table_->blocks(0, 1).length * table_->floats(options_.contents);
+  const std::uint64_t together = std::max<std::uint64_t>(kPieceFloats / floats, 1);
+  const std::uint64_t last = std::min(blocks_, next_ + table_->blocks_of_granules(kMostGranules));
+  while (next_ < last && piece.values.size() < kPieceFloats) {
+    std::uint64_t end = next_;
+    while (end < std::min(last, next_ + together) && places()[end] == 0) ++end;
+    if (end > next_) {
+      give(next_, end, piece);
+      next_ = end;
+    } else {
+      give_kept(next_++, piece);
     }
   }
   if (next_ == blocks_) leave();

@@ -21,6 +21,20 @@ Table::~Table() {
   for (Watch* const watch : watched_) watch->table_is_gone();
 }
 
+// Sixteen at a time where all of them are passed over.
+std::uint64_t Table::next_granule(std::uint64_t first, std::uint64_t end, std::uint32_t version,
+                                  bool later) const {
+  constexpr std::uint64_t kTogether = 16;
+  const std::uint32_t* const all = versions();
+  for (; first + kTogether <= end; first += kTogether) {
+    std::uint32_t found = 0;
+    for (std::uint64_t i = 0; i < kTogether; ++i) found += all[first + i] > version;
+    if (found != (later ? 0 : kTogether)) break;
+  }
+  while (first < end && (all[first] > version) != later) ++first;
+  return first;
+}
+
 std::vector<Range> Table::changed_since(std::uint32_t version) const {
   std::vector<Range> changed;
   changed_in({0, entries_}, version, [&](Range range) { changed.push_back(range); });

@@ -90,31 +90,32 @@ class Table {
     for (Watch* const watch : watched_) watch->keep(block);
   }
 
-  Range block(std::uint64_t index) const {
-    const std::uint64_t start = index << block_bits_;
-    return {start, std::min(start + (std::uint64_t{1} << block_bits_), entries_) - start};
+  // The entries of blocks [first, end).
+  Range blocks(std::uint64_t first, std::uint64_t end) const {
+    const std::uint64_t start = first << block_bits_;
+    return {start, std::min(end << block_bits_, entries_) - start};
   }
-  unsigned block_granule_bits() const { return block_bits_ - granule_bits_; }
+  std::uint64_t blocks_of_granules(std::uint64_t granules) const {
+    return std::max<std::uint64_t>(granules >> (block_bits_ - granule_bits_), 1);
+  }
 
   // Calls found(range) for granules in this range, which starts with one, that are of a later
   // version; neighbours are one range.
   template <class Found>
   void changed_in(Range range, std::uint32_t version, Found found) const {
-    Range run{range.start, 0};
-    for (std::uint64_t start = range.start; start < range.end();) {
-      const std::uint64_t granule = start >> granule_bits_;
-      const std::uint64_t end = std::min((granule + 1) << granule_bits_, range.end());
-      if (versions()[granule] > version) {
-        if (run.length == 0) run.start = start;
-        run.length = end - run.start;
-      } else if (run.length != 0) {
-        found(run);
-        run.length = 0;
-      }
-      start = end;
+    if (range.length == 0) return;
+    const std::uint64_t end = ((range.end() - 1) >> granule_bits_) + 1;
+    std::uint64_t at = range.start >> granule_bits_;
+    while ((at = next_granule(at, end, version, true)) < end) {
+      const std::uint64_t start = at << granule_bits_;
+      at = next_granule(at, end, version, false);
+      found(Range{start, std::min(at << granule_bits_, range.end()) - start});
     }
-    if (run.length != 0) found(run);
   }
+
+  // The next granule of [first, end) that is of a later version, or is not; `end` for none.
+  std::uint64_t next_granule(std::uint64_t first, std::uint64_t end, std::uint32_t version,
+                             bool later) const;
 
   std::uint64_t entries_;
   unsigned granule_bits_;

@@ -13,6 +13,7 @@ CSRC = HERE.parent.parent / "csrc"
 SOURCES = [
     *sorted((CSRC / "base").glob("*.cpp")),
     *sorted((CSRC / "codec").glob("*.cpp")),
+    *sorted((CSRC / "store").glob("*.cpp")),
     *sorted(path for path in (CSRC / "comm").glob("*.cpp") if path.name != "mpi.cpp"),
     *sorted(HERE.glob("*.cpp")),
 ]
