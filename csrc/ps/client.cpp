@@ -137,8 +137,8 @@ void Client::check_rows(std::size_t table, std::span<const std::uint64_t> rows,
 }
 
 Client::Split Client::split(std::size_t table, std::span<const std::uint64_t> rows) const {
-  std::vector<Place> found(rows.size());
-  places(tables_[table].rows(servers()), rows, found);
+  std::vector<Home> found(rows.size());
+  homes(tables_[table].rows(servers()), rows, found);
   Split result;
   result.slots.resize(ranks_.size());
   result.positions.resize(ranks_.size());

@@ -92,13 +92,13 @@ class Permutation {
   std::array<std::uint32_t, 4> keys_;
 };
 
-Place hashed(const Permutation& permutation, std::uint32_t servers, std::uint64_t row) {
+Home hashed(const Permutation& permutation, std::uint32_t servers, std::uint64_t row) {
   const auto [slot, server] = divided(permutation.forward(row), servers);
   return {static_cast<std::uint32_t>(server), slot};
 }
 
 // The first `longer` servers have base + 1 rows each, the rest base.
-Place ranged(std::uint64_t base, std::uint64_t longer, std::uint64_t row) {
+Home ranged(std::uint64_t base, std::uint64_t longer, std::uint64_t row) {
   const std::uint64_t in_longer = longer * (base + 1);
   if (row < in_longer) {
     return {static_cast<std::uint32_t>(row / (base + 1)), row % (base + 1)};
@@ -118,12 +118,12 @@ Range dense_range(std::uint64_t count, std::uint32_t servers, std::uint32_t serv
   return {std::min(start, count), std::min(end, count) - std::min(start, count)};
 }
 
-Place RowPartition::place(std::uint64_t row) const {
+Home RowPartition::home(std::uint64_t row) const {
   if (kind == Kind::range) return ranged(rows / servers, rows % servers, row);
   return hashed(Permutation(rows, seed), servers, row);
 }
 
-std::uint64_t RowPartition::row(Place place) const {
+std::uint64_t RowPartition::row(Home place) const {
   if (kind == Kind::range) return part(rows, servers, place.server).start + place.slot;
   return Permutation(rows, seed).back(place.slot * servers + place.server);
 }
@@ -132,8 +132,8 @@ std::uint64_t RowPartition::slots(std::uint32_t server) const {
   return part(rows, servers, server).length;
 }
 
-void places(const RowPartition& partition, std::span<const std::uint64_t> rows,
-            std::span<Place> out) {
+void homes(const RowPartition& partition, std::span<const std::uint64_t> rows,
+           std::span<Home> out) {
   if (partition.kind == RowPartition::Kind::range) {
     const std::uint64_t base = partition.rows / partition.servers;
     const std::uint64_t longer = partition.rows % partition.servers;

@@ -25,11 +25,11 @@ inline constexpr std::uint64_t kGranule = 16;  // float32 of a cache line
 Range dense_range(std::uint64_t count, std::uint32_t servers, std::uint32_t server);
 
 // Where a row is.
-struct Place {
+struct Home {
   std::uint32_t server = 0;
   std::uint64_t slot = 0;
 
-  constexpr bool operator==(const Place&) const = default;
+  constexpr bool operator==(const Home&) const = default;
 };
 
 struct RowPartition {
@@ -40,13 +40,12 @@ struct RowPartition {
   Kind kind = Kind::hash;
   std::uint64_t seed = 0;
 
-  Place place(std::uint64_t row) const;  // row < rows
-  std::uint64_t row(Place place) const;  // slot < slots(server)
+  Home home(std::uint64_t row) const;   // row < rows
+  std::uint64_t row(Home place) const;  // slot < slots(server)
   std::uint64_t slots(std::uint32_t server) const;
 };
 
 // The places of many rows; as many as `out` has. Faster than one at a time.
-void places(const RowPartition& partition, std::span<const std::uint64_t> rows,
-            std::span<Place> out);
+void homes(const RowPartition& partition, std::span<const std::uint64_t> rows, std::span<Home> out);
 
 }  // namespace mls

@@ -53,7 +53,7 @@ TEST(every_row_is_in_one_place_and_servers_are_balanced) {
       }
       CHECK(all == rows);
       for (std::uint64_t row = 0; row < rows; ++row) {
-        const Place place = partition.place(row);
+        const Home place = partition.home(row);
         CHECK(place.server < partition.servers);
         CHECK(place.slot < partition.slots(place.server));
         CHECK(taken[place.server][place.slot]++ == 0);
@@ -65,10 +65,10 @@ TEST(every_row_is_in_one_place_and_servers_are_balanced) {
 
 TEST(ranges_of_rows_ascend) {
   const RowPartition partition{1003, 7, Kind::range, 0};
-  Place last = partition.place(0);
-  CHECK(last == (Place{0, 0}));
+  Home last = partition.home(0);
+  CHECK(last == (Home{0, 0}));
   for (std::uint64_t row = 1; row < 1003; ++row) {
-    const Place place = partition.place(row);
+    const Home place = partition.home(row);
     CHECK(place.server == last.server ? place.slot == last.slot + 1
                                       : place.server == last.server + 1 && place.slot == 0);
     last = place;
@@ -80,10 +80,10 @@ TEST(many_places_are_those_of_one_row_each) {
     for (const RowPartition& partition : partitions(rows)) {
       std::vector<std::uint64_t> asked;
       for (std::uint64_t i = 0; i < 100; ++i) asked.push_back(key_of(5, i) % rows);
-      std::vector<Place> found(asked.size());
-      places(partition, asked, found);
+      std::vector<Home> found(asked.size());
+      homes(partition, asked, found);
       for (std::size_t i = 0; i < asked.size(); ++i) {
-        CHECK(found[i] == partition.place(asked[i]));
+        CHECK(found[i] == partition.home(asked[i]));
         CHECK(found[i].slot < partition.slots(found[i].server));
         CHECK(partition.row(found[i]) == asked[i]);
       }
@@ -95,11 +95,11 @@ TEST(ten_million_rows_are_permuted) {
   const RowPartition partition{10'000'000, 4, Kind::hash, 3};
   std::vector<bool> taken(partition.rows);
   std::vector<std::uint64_t> asked(10'000);
-  std::vector<Place> found(asked.size());
+  std::vector<Home> found(asked.size());
   for (std::uint64_t row = 0; row < partition.rows; row += asked.size()) {
     std::iota(asked.begin(), asked.end(), row);
-    places(partition, asked, found);
-    for (const Place place : found) {
+    homes(partition, asked, found);
+    for (const Home place : found) {
       CHECK(place.slot < partition.rows / 4 && place.server < 4);
       const std::uint64_t at = 4 * place.slot + place.server;
       CHECK(!taken[at]);
@@ -117,7 +117,7 @@ TEST(hashing_spreads_the_first_rows_and_those_at_equal_distances) {
       for (const std::uint64_t stride : {1u, 2u, 8u, 64u}) {
         const RowPartition partition{kRows, servers, Kind::hash, seed};
         std::vector<int> load(servers);
-        for (std::uint64_t i = 0; i < 8000; ++i) ++load[partition.place(i * stride).server];
+        for (std::uint64_t i = 0; i < 8000; ++i) ++load[partition.home(i * stride).server];
         const double share = 8000.0 / servers;
         for (const int rows : load) CHECK(rows > share * 0.8 && rows < share * 1.2);
       }
@@ -128,7 +128,7 @@ TEST(hashing_spreads_the_first_rows_and_those_at_equal_distances) {
 TEST(seeds_give_different_places) {
   const RowPartition one{1000, 3, Kind::hash, 1}, other{1000, 3, Kind::hash, 2};
   int same = 0;
-  for (std::uint64_t row = 0; row < 1000; ++row) same += one.place(row) == other.place(row);
+  for (std::uint64_t row = 0; row < 1000; ++row) same += one.home(row) == other.home(row);
   CHECK(same < 20);
 }
 
@@ -138,7 +138,7 @@ TEST(the_largest_numbers_of_rows_have_places_too) {
     for (const Kind kind : {Kind::range, Kind::hash}) {
       const RowPartition partition{rows, 7, kind, 9};
       for (const std::uint64_t row : {std::uint64_t{0}, std::uint64_t{1}, rows / 2, rows - 1}) {
-        CHECK(partition.row(partition.place(row)) == row);
+        CHECK(partition.row(partition.home(row)) == row);
       }
     }
   }

@@ -91,7 +91,7 @@ TEST(rows_that_are_saved_and_loaded_go_on_alike_with_another_number_of_servers) 
   };
   const auto step = [&](auto& all, const RowPartition& partition, std::uint64_t t) {
     for (std::uint64_t row = 0; row < partition.rows; row += t + 1) {
-      const Place place = partition.place(row);
+      const Home place = partition.home(row);
       const auto slot = static_cast<std::uint32_t>(place.slot);
       all[place.server]->update({&slot, 1}, numbers(row + t, kWidth), 0.1f, t);
     }
@@ -106,13 +106,13 @@ TEST(rows_that_are_saved_and_loaded_go_on_alike_with_another_number_of_servers) 
     }
   }
   for (const auto& [row, record] : records) {
-    const Place place = after.place(row);
+    const Home place = after.home(row);
     new_tables[place.server]->load({place.slot, 1}, record.data());
   }
   step(old_tables, before, 2);
   step(new_tables, after, 2);
   for (std::uint64_t row = 0; row < 500; ++row) {
-    const Place was = before.place(row), is = after.place(row);
+    const Home was = before.home(row), is = after.home(row);
     CHECK(std::ranges::equal(old_tables[was.server]->row(was.slot),
                              new_tables[is.server]->row(is.slot)));
   }
