@@ -13,7 +13,7 @@
 
 #include "base/dtype.hpp"
 #include "base/reduce.hpp"
-#include "comm/agree.hpp"
+#include "comm/intent.hpp"
 #include "comm/transport.hpp"
 
 namespace mls {
