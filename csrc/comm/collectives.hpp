@@ -1,7 +1,8 @@
 // Collective operations as free functions over a transport; in place, pipelined by segments.
 //
 // Every function is collective over the transport's ranks, throws Failure with the story of what
-// it was doing, and leaves arrays undefined after a Failure that is not on all ranks.
+// it was doing, and leaves arrays undefined after a Failure that is not on all ranks, else as they
+// were.
 #pragma once
 
 #include <algorithm>
