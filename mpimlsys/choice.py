@@ -1,8 +1,8 @@
 """What ``algorithm = "auto"`` stands for: measured once per machine and kept in a file.
 
-A table says up to which size which algorithm of all-reduce is taken. Two cases need none: arrays
-so small that they travel with the agreement of the ranks, and arrays of ``ctx.empty`` whose ranks
-all share a node, which are reduced where they lie.
+A table says up to which size which algorithm of all-reduce is taken. Two cases need none: arrays of
+at most 8 KiB, and arrays of ``ctx.empty`` whose ranks all share a node, which are reduced where
+they lie.
 
 Guarantees: all ranks hold the same table, in less than a second. Refusals: it is measured with
 sums of float32 in private memory, while nothing else runs.

@@ -15,7 +15,7 @@ Operations take, and raise:
     timeout_s: longest wait for another rank in seconds; ``comm.timeout_s`` of the job file or of
         ``init`` unless given.
     ConfigError: an array that cannot be used, or calls that differ between ranks; the same error
-        on every rank.
+        on every rank. Arrays are as they were, but for those of a group that came before.
     Timeout: a rank did not take part; names the operation, the rank that is waited for and the
         phase. The contents of arrays are then undefined.
     RankFailed: a rank is gone.

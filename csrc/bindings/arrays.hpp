@@ -8,7 +8,7 @@
 #include <span>
 #include <string>
 
-#include "comm/agree.hpp"
+#include "comm/intent.hpp"
 #include "comm/standing.hpp"
 
 namespace mls {

@@ -1,272 +1,149 @@
 #include "comm/agree.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
-#include <limits>
+#include <optional>
 #include <type_traits>
-#include <utility>
+#include <vector>
 
-#include "base/dtype.hpp"
-#include "base/reduce.hpp"
+#include "comm/cost.hpp"
+#include "comm/halving.hpp"
+#include "comm/swap.hpp"
 
 namespace mls {
 namespace {
 
-// A value and the lowest rank that has it, in one number whose minimum is the smallest value.
-constexpr int kRankBits = 20;
-constexpr std::int64_t kMask = (std::int64_t{1} << kRankBits) - 1;
+static_assert(std::is_trivially_copyable_v<Known> && sizeof(Known) == kHeaderBytes);
 
-constexpr std::int64_t pack(std::int64_t value, int rank) { return (value << kRankBits) | rank; }
-constexpr std::int64_t value_of(std::int64_t packed) { return packed >> kRankBits; }
-constexpr int rank_of(std::int64_t packed) { return static_cast<int>(packed & kMask); }
+// The messages of one agreement, and what this rank knows by now.
+class Talk {
+ public:
+  // longest: bytes of what this rank sends along.
+  Talk(const Wire& wire, const Known& own, std::size_t longest)
+      : wire_(wire),
+        known_(own),
+        out_(wire.transport, kHeaderBytes + longest),
+        in_(wire.transport, kHeaderBytes + kMostAlong) {}
 
-static_assert(value_of(pack(-7, 3)) == -7 && rank_of(pack(-7, 3)) == 3);
+  const Known& known() const { return known_; }
 
-// In the order in which differences are reported.
-enum Field : std::size_t {
-  kSequence,
-  kOperation,
-  kDType,
-  kDetail,
-  kCount,
-  kSegment,
-  kAlgorithm,
-  kOrder,
-  kFields
+  void tell(int peer, std::span<const std::byte> along) { talk(peer, &along, false); }
+
+  // What came along, `length` bytes, until the next message; nothing unless all are alike.
+  std::span<const std::byte> hear(int peer, std::size_t length) {
+    return along(talk(peer, nullptr, true), length);
+  }
+
+  std::span<const std::byte> exchange(int peer, std::span<const std::byte> sent,
+                                      std::size_t length) {
+    return along(talk(peer, &sent, true), length);
+  }
+
+ private:
+  // Returns the bytes that arrived.
+  std::size_t talk(int peer, const std::span<const std::byte>* told, bool hears) {
+    // Not with the number, which is compared: messages of one peer keep their order.
+    const Tag tag(Channel::agree, 0, 0);
+    Transport& transport = wire_.transport;
+    const int rank = wire_.group.rank_of(peer);
+    Flights flights(transport, 2);
+    try {
+      if (hears) {
+        transport.receive(flights[0], rank, tag, in_.part(0, kHeaderBytes + kMostAlong));
+        flights[0].shorter = true;
+      }
+      if (told) transport.send(flights[1], rank, tag, message(*told));
+      wire_.wait(flights[0]);
+      wire_.wait(flights[1]);
+    } catch (const Failure& failure) {
+      throw failure.during("comparing what the ranks are about to do");
+    }
+    return flights[0].arrived;
+  }
+
+  std::span<const std::byte> message(std::span<const std::byte> along) {
+    const std::size_t length = known_.alike() ? along.size() : 0;
+    const std::span<std::byte> bytes = out_.part(0, kHeaderBytes + length);
+    std::memcpy(bytes.data(), &known_, kHeaderBytes);
+    std::ranges::copy(along.first(length), bytes.begin() + kHeaderBytes);
+    return bytes;
+  }
+
+  std::span<const std::byte> along(std::size_t arrived, std::size_t length) {
+    if (arrived < kHeaderBytes) refuse_message();
+    Known news = known_;
+    std::memcpy(&news, in_.part(0, kHeaderBytes).data(), kHeaderBytes);
+    known_.add(news);
+    if (!known_.alike()) return {};
+    if (arrived != kHeaderBytes + length) refuse_message();
+    return in_.part(kHeaderBytes, length);
+  }
+
+  [[noreturn]] static void refuse_message() {
+    throw Failure(FailureKind::config, "a message came that is no agreement");
+  }
+
+  const Wire& wire_;
+  Known known_;
+  Scratch out_;
+  Scratch in_;
 };
 
-struct Header {
-  std::array<std::int64_t, kFields> least;
-  std::array<std::int64_t, kFields> most;  // negated, so that it is a minimum too
-  std::int64_t fault;                      // the lowest faulty rank and its fault
-};
-static_assert(std::is_trivially_copyable_v<Header>);
-
-constexpr std::int64_t kNoFault = std::numeric_limits<std::int64_t>::max();
-
-Header header_of(const Intent& intent, std::uint32_t sequence, int rank) {
-  std::array<std::int64_t, kFields> values{};
-  values[kSequence] = sequence;
-  values[kOperation] = static_cast<std::int64_t>(intent.operation);
-  values[kDType] = intent.dtype;
-  values[kDetail] = intent.detail;
-  values[kCount] = static_cast<std::int64_t>(intent.count);
-  values[kSegment] = static_cast<std::int64_t>(intent.segment);
-  values[kAlgorithm] = static_cast<std::int64_t>(intent.algorithm);
-  values[kOrder] = static_cast<std::int64_t>(intent.order);
-  Header header{};
-  for (std::size_t i = 0; i < kFields; ++i) {
-    header.least[i] = pack(values[i], rank);
-    header.most[i] = pack(-values[i], rank);
+// With no data the agreement alone.
+void run(const Wire& wire, std::span<std::byte> data, const Combine& how, const Intent& intent,
+         bool halves) {
+  std::optional<Span> span(std::in_place, wire.transport.trace(), "agreement");
+  const Folded folded{wire.rank(), wire.size()};
+  Talk talk(wire, {intent, wire.sequence, wire.rank()}, data.size());
+  if (folded.leaves()) {
+    talk.tell(folded.partner(), data);
+    std::ranges::copy(talk.hear(folded.partner(), data.size()), data.begin());
+    return talk.known().judge();
   }
-  header.fault = intent.fault == Fault::none
-                     ? kNoFault
-                     : (std::int64_t{rank} << 8) | static_cast<std::int64_t>(intent.fault);
-  return header;
-}
-
-void combine(Header& into, const Header& from) {
-  for (std::size_t i = 0; i < kFields; ++i) {
-    into.least[i] = std::min(into.least[i], from.least[i]);
-    into.most[i] = std::min(into.most[i], from.most[i]);
+  const std::size_t element = size_of(how.dtype);
+  std::vector<std::byte> sums(data.begin(), data.end());  // while ranks may still disagree
+  const auto bytes_of = [&](Part part) {
+    return std::span(sums).subspan(part.start * element, part.length * element);
+  };
+  if (folded.paired()) {
+    combine_with(folded.partner() < wire.rank(), how, sums,
+                 talk.hear(folded.partner(), sums.size()));
   }
-  into.fault = std::min(into.fault, from.fault);
-}
-
-std::string operation_named(std::int64_t value) {
-  switch (static_cast<Operation>(value)) {
-    case Operation::barrier:
-      return "barrier";
-    case Operation::all_reduce:
-      return "all-reduce";
-    case Operation::broadcast:
-      return "broadcast";
-    case Operation::all_gather:
-      return "all-gather";
-    case Operation::reduce_scatter:
-      return "reduce-scatter";
-    case Operation::all_to_all:
-      return "all-to-all";
-    case Operation::compressed_all_reduce:
-      return "compressed all-reduce";
+  std::vector<Part> kept{{0, data.size() / element}};
+  const int rounds = log2_of(folded.power());
+  for (int round = 0; round < rounds; ++round) {
+    const int peer = folded.peer(round);
+    const Part whole = kept.back();
+    const Part own = halves ? half_of(whole, folded.side(round)) : whole;
+    const Part others = halves ? half_of(whole, 1 - folded.side(round)) : whole;
+    const Span exchange(data.empty() ? nullptr : wire.transport.trace(), "exchange",
+                        static_cast<std::uint32_t>(round + 1), others.length * element);
+    combine_with(peer < wire.rank(), how, bytes_of(own),
+                 talk.exchange(peer, bytes_of(others), own.length * element));
+    kept.push_back(own);
   }
-  return "an unknown operation";
-}
-
-std::string dtype_named_by(std::int64_t value) {
-  if (value >= 0 && value < std::int64_t{kDTypes.size()}) {
-    return std::string(name_of(static_cast<DType>(value)));
+  span.reset();
+  if (talk.known().alike()) {
+    const std::span<std::byte> own = bytes_of(kept.back());
+    if (how.divisor > 1) divide(how.dtype, own.data(), kept.back().length, how.divisor);
+    std::ranges::copy(own, data.subspan(kept.back().start * element).begin());
+    const auto step = static_cast<std::size_t>(rounds);
+    if (halves) halving_all_gather(wire, data, how, kept, step, 2 * step);
   }
-  return "another type of " + std::to_string((-1 - value) & 0xffff) + " bytes";
-}
-
-bool reduces(Operation operation) {
-  return operation == Operation::all_reduce || operation == Operation::reduce_scatter ||
-         operation == Operation::compressed_all_reduce;
-}
-
-std::string detail_named(Operation operation, std::int64_t value) {
-  if (operation == Operation::all_gather) return "other lengths of parts";
-  if (operation == Operation::compressed_all_reduce) {
-    return "a compression with the fingerprint " + std::to_string(value);
-  }
-  if (!reduces(operation)) return "root " + std::to_string(value);
-  constexpr std::array<const char*, 5> names{"sum", "min", "max", "product", "average"};
-  static_assert(static_cast<int>(ReduceOp::product) == 3 && kAverage == 4);
-  return value >= 0 && value < 5 ? std::string("'") + names[static_cast<std::size_t>(value)] + "'"
-                                 : "an unknown operation";
-}
-
-std::string algorithm_name(std::int64_t value) {
-  const bool known = value >= 0 && value < std::int64_t{kAlgorithms.size()};
-  return known ? "'" + std::string(kAlgorithms[static_cast<std::size_t>(value)]) + "'" : "unknown";
-}
-
-// What a rank did, in words. The fields before this one are the same on all ranks.
-std::string told(const Header& header, Field field, std::int64_t value) {
-  const auto operation = static_cast<Operation>(value_of(header.least[kOperation]));
-  const std::string number = std::to_string(value);
-  switch (field) {
-    case kSequence:
-      return "is at its collective #" + number;
-    case kOperation:
-      return "called " + operation_named(value);
-    case kDType:
-      return "passed " + dtype_named_by(value);
-    case kDetail:
-      return "asked for " + detail_named(operation, value);
-    case kCount:
-      return "passed " + number +
-             (reduces(operation) ? " elements of " + dtype_named_by(value_of(header.least[kDType]))
-                                 : " bytes");
-    case kSegment:
-      return operation == Operation::reduce_scatter ? "passed rows of " + number + " elements"
-                                                    : "asked for segments of " + number + " bytes";
-    case kAlgorithm:
-      return "asked for the algorithm " + algorithm_name(value);
-    default:
-      return std::string("asked for the order ") + (value == 0 ? "'any'" : "'tree'");
-  }
-}
-
-std::string reason_of(Fault fault) {
-  switch (fault) {
-    case Fault::not_an_array:
-      return "an object that shares no memory; pass a NumPy array or another buffer";
-    case Fault::not_contiguous:
-      return "an array that is not C-contiguous; pass numpy.ascontiguousarray(x) and copy back";
-    case Fault::read_only:
-      return "an array that is read-only; pass a copy";
-    case Fault::unsupported_dtype:
-      return "an array of an unsupported dtype; use a float or an integer type";
-    case Fault::foreign_byte_order:
-      return "an array that is not in native byte order; pass x.astype(x.dtype.newbyteorder('='))";
-    case Fault::unknown_operation:
-      return "an operation that is unknown; use 'sum', 'average', 'min', 'max' or 'product'";
-    case Fault::bad_root:
-      return "a root that is not a rank";
-    case Fault::wrong_size:
-      return "counts that do not fit its arrays or the number of ranks";
-    case Fault::unknown_algorithm:
-      return "an algorithm that is unknown; use 'auto' or see comm.algorithm in docs/job-file.md";
-    case Fault::average_of_integers:
-      return "integers for an average, which they cannot hold; use 'sum', or convert to floats";
-    case Fault::several_nodes:
-      return "the algorithm 'shared', but the ranks are on several nodes or share no memory; use "
-             "'hierarchical' or 'auto'";
-    case Fault::no_fixed_order:
-      return "an algorithm that cannot sum in the order 'tree'; use 'auto', 'shared', 'doubling' "
-             "or "
-             "'halving'";
-    case Fault::none:
-      break;
-  }
-  return "nothing wrong";
-}
-
-void judge(const Header& header) {
-  if (header.fault != kNoFault) {
-    const std::string rank = std::to_string(header.fault >> 8);
-    throw Failure(FailureKind::config,
-                  "rank " + rank + " passed " + reason_of(static_cast<Fault>(header.fault & 0xff)),
-                  {}, true);
-  }
-  for (std::size_t i = 0; i < kFields; ++i) {
-    const std::int64_t least = value_of(header.least[i]);
-    const std::int64_t most = -value_of(header.most[i]);
-    if (least == most) continue;
-    const auto field = static_cast<Field>(i);
-    std::pair one{rank_of(header.least[i]), least};
-    std::pair other{rank_of(header.most[i]), most};
-    if (other.first < one.first) std::swap(one, other);
-    throw Failure(FailureKind::config,
-                  "the ranks disagree: rank " + std::to_string(one.first) + " " +
-                      told(header, field, one.second) + ", rank " + std::to_string(other.first) +
-                      " " + told(header, field, other.second),
-                  {}, true);
-  }
+  if (folded.paired()) talk.tell(folded.partner(), data);
+  talk.known().judge();
 }
 
 }  // namespace
 
-void agree(Transport& transport, const Intent& intent, std::uint32_t sequence, Deadline deadline,
-           std::span<const std::byte> small, std::span<std::byte> gathered) {
-  const Span span(transport.trace(), "agreement");
-  const int rank = transport.rank();
-  const int size = transport.size();
-  Header known = header_of(intent, sequence, rank);
-  std::ranges::copy(small, gathered.begin());
-  // peers that do something else may send more or less than this rank
-  constexpr std::size_t kMessage = sizeof(Header) + kTravelsAlong;
-  Scratch memory(transport, 2 * kMessage);
-  const std::span<std::byte> sent = memory.part(0, kMessage);
-  const std::span<std::byte> heard = memory.part(kMessage, kMessage);
-  std::uint64_t round = 0;
-  for (int distance = 1; distance < size; distance *= 2, ++round) {
-    // The number is compared, so it is not part of the tag; each round has its own peer, and
-    // messages of one peer keep their order.
-    const Tag tag(Channel::agree, 0, round);
-    const auto arrays = static_cast<std::size_t>(std::min(distance, size - distance));
-    const std::size_t along = arrays * small.size();
-    std::memcpy(sent.data(), &known, sizeof known);
-    std::ranges::copy(gathered.first(along), sent.begin() + sizeof known);
-    Flights flights(transport, 2);
-    try {
-      transport.receive(flights[0], (rank + size - distance) % size, tag, heard);
-      flights[0].shorter = true;
-      transport.send(flights[1], (rank + distance) % size, tag, sent.first(sizeof known + along));
-      transport.wait(flights[0], deadline);
-      transport.wait(flights[1], deadline);
-    } catch (const Failure& failure) {
-      throw failure.during("comparing what the ranks are about to do");
-    }
-    if (flights[0].arrived < sizeof known) {
-      throw Failure(FailureKind::config, "a message came that is no agreement");
-    }
-    Header news;
-    std::memcpy(&news, heard.data(), sizeof news);
-    combine(known, news);
-    const std::size_t length = std::min(along, flights[0].arrived - sizeof known);
-    const std::size_t start = static_cast<std::size_t>(distance) * small.size();
-    std::ranges::copy(heard.subspan(sizeof known, length), gathered.subspan(start).begin());
-  }
-  judge(known);
+void agree(Transport& transport, const Intent& intent, std::uint32_t sequence, Deadline deadline) {
+  const Group all = Group::all(transport.rank(), transport.size());
+  run({transport, all, Channel::agree, sequence, deadline, 0}, {}, {}, intent, false);
 }
 
-void compare(std::span<const Caller> callers) {
-  const auto alike = [&](const Caller& caller) { return caller == callers.front(); };
-  if (callers.front().intent.fault == Fault::none && std::ranges::all_of(callers, alike)) return;
-  Header known = header_of(callers.front().intent, callers.front().sequence, 0);
-  for (std::size_t rank = 1; rank < callers.size(); ++rank) {
-    combine(known, header_of(callers[rank].intent, callers[rank].sequence, static_cast<int>(rank)));
-  }
-  judge(known);
-}
-
-void refuse(Fault fault, int rank) {
-  throw Failure(FailureKind::config,
-                "rank " + std::to_string(rank) + " passed " + reason_of(fault));
+void agree_and_reduce(const Wire& wire, std::span<std::byte> data, const Combine& how,
+                      const Intent& intent, Algorithm algorithm) {
+  run(wire, data, how, intent, algorithm == Algorithm::halving);
 }
 
 }  // namespace mls

@@ -1,9 +1,10 @@
 // Which algorithm an all-reduce takes, and the operations that are made of its halves.
 #include <algorithm>
-#include <cstring>
 #include <vector>
 
+#include "comm/agree.hpp"
 #include "comm/collectives.hpp"
+#include "comm/cost.hpp"
 #include "comm/doubling.hpp"
 #include "comm/halving.hpp"
 #include "comm/hierarchical.hpp"
@@ -60,15 +61,12 @@ class Run {
         intent_(intent_of(Operation::all_reduce, transport, data.size(), request)) {}
 
   void run() {
-    if (meets(transport_)) {
-      on_board();
-    } else if (travels_along()) {
-      small();
-    } else {
-      prepare(transport_, intent_, request_.options, story_);
-      if (transport_.size() == 1 || data_.empty()) return;
-      take(request_.algorithm == Algorithm::automatic ? by_size() : request_.algorithm);
-    }
+    if (meets(transport_)) return on_board();
+    const Algorithm algorithm =
+        request_.algorithm == Algorithm::automatic ? by_size() : request_.algorithm;
+    if (agrees_on_its_way(algorithm)) return take(algorithm, true);
+    prepare(transport_, intent_, request_.options, story_);
+    if (transport_.size() > 1 && !data_.empty()) take(algorithm);
   }
 
  private:
@@ -99,12 +97,14 @@ class Run {
     }
   }
 
-  void take(Algorithm algorithm) {
+  // agrees: the ranks still have to.
+  void take(Algorithm algorithm, bool agrees = false) {
     const Group all = Group::all(transport_.rank(), transport_.size());
     const Span span(transport_.trace(), name_of(algorithm));
     const Wire wire{transport_,          all,
                     Channel::all_reduce, story_.sequence(),
                     story_.deadline(),   request_.options.segment(transport_)};
+    if (agrees) return agree_and_reduce(wire, data_, how_, intent_, algorithm);
     switch (algorithm) {
       case Algorithm::doubling:
         return doubling_all_reduce(wire, data_, how_);
@@ -123,12 +123,14 @@ class Run {
 
   // What was measured, or else what is usual.
   Algorithm by_size() const {
+    constexpr std::size_t kSmall = 8 * 1024;  // less than is measured
+    constexpr std::size_t kLatencyBound = 32 * 1024;
+    if (!meets(transport_) && data_.size() <= kSmall) return Algorithm::doubling;
     const Algorithm measured = chosen(transport_.choices(), data_.size());
     if (measured != Algorithm::automatic && (how_.order == Order::any || keeps_order(measured))) {
       return measured;
     }
     if (meets(transport_)) return Algorithm::shared;
-    constexpr std::size_t kLatencyBound = 32 * 1024;
     if (data_.size() <= kLatencyBound) return Algorithm::doubling;
     if (how_.order == Order::tree) return Algorithm::halving;
     const int nodes = 1 + *std::ranges::max_element(transport_.nodes());
@@ -140,26 +142,12 @@ class Run {
     return algorithm == Algorithm::shared || algorithm == Algorithm::hierarchical;
   }
 
-  bool travels_along() const {
-    return request_.options.check && request_.algorithm == Algorithm::automatic &&
-           data_.size() * static_cast<std::size_t>(transport_.size()) <= kTravelsAlong;
-  }
-
-  // Arrays so small that they travel with the agreement.
-  void small() {
-    const auto size = static_cast<std::size_t>(transport_.size());
-    const auto rank = static_cast<std::size_t>(transport_.rank());
-    std::vector<std::byte> gathered(size * data_.size());
-    const bool sound = intent_.fault == Fault::none;
-    agree(transport_, intent_, story_.sequence(), story_.deadline(),
-          sound ? data_ : std::span<std::byte>(), gathered);
-    if (data_.empty()) return;
-    std::vector<const std::byte*> blocks;
-    for (std::size_t peer = 0; peer < size; ++peer) {
-      blocks.push_back(gathered.data() + (rank + size - peer) % size * data_.size());
-    }
-    std::byte* const into = data_.data();
-    reduce_blocks(how_, blocks, {&into, 1}, data_.size() / size_of(how_.dtype));
+  bool agrees_on_its_way(Algorithm algorithm) const {
+    const std::size_t element = size_of(how_.dtype);
+    return request_.options.check && intent_.fault == Fault::none && transport_.size() > 1 &&
+           !data_.empty() &&
+           goes_along(algorithm, {transport_.rank(), transport_.size()},
+                      {data_.size() / element, element, request_.options.segment(transport_)});
   }
 
   Transport& transport_;

@@ -17,7 +17,7 @@
 #include <memory>
 #include <span>
 
-#include "comm/agree.hpp"
+#include "comm/intent.hpp"
 #include "comm/mapping.hpp"
 #include "comm/topology.hpp"
 #include "comm/transport.hpp"

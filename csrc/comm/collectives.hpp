@@ -1,7 +1,8 @@
 // Collective operations as free functions over a transport; in place, pipelined by segments.
 //
 // Every function is collective over the transport's ranks, throws Failure with the story of what
-// it was doing, and leaves arrays undefined after a Failure that is not on all ranks.
+// it was doing, and leaves arrays undefined after a Failure that is not on all ranks, else as they
+// were.
 #pragma once
 
 #include <algorithm>
@@ -13,7 +14,7 @@
 
 #include "base/dtype.hpp"
 #include "base/reduce.hpp"
-#include "comm/agree.hpp"
+#include "comm/intent.hpp"
 #include "comm/transport.hpp"
 
 namespace mls {

@@ -27,6 +27,11 @@ struct Sent {
   bool operator==(const Sent&) const = default;
 };
 
+// Of what ranks compare before they do it, and the most that goes along in one message: together
+// just below what Open MPI sends over TCP without asking first.
+constexpr std::size_t kHeaderBytes = 136;
+constexpr std::size_t kMostAlong = 64 * 1024 - 256 - kHeaderBytes;
+
 // Elements of an array, their bytes, and the bytes of the longest message.
 struct Extent {
   std::size_t count;
@@ -83,6 +88,37 @@ constexpr Sent halving_sent(const Folded& folded, const Extent& extent) {
   for (int round = 0; round < log2_of(folded.power()); ++round) {
     sent += halves(kept);
     kept = part_of(kept, 2, static_cast<std::size_t>(folded.number()) >> round & 1).length;
+  }
+  return sent;
+}
+
+// Whether an all-reduce makes the agreement on its way: one message carries all that a rank sends
+// to another in a round.
+constexpr bool goes_along(Algorithm algorithm, const Folded& folded, const Extent& extent) {
+  const bool halves = algorithm == Algorithm::halving && folded.extra() == 0;
+  const std::size_t longest = halves ? part_of(extent.count, 2, 0).length : extent.count;
+  return (algorithm == Algorithm::doubling || algorithm == Algorithm::halving) &&
+         longest * extent.element <= kMostAlong;
+}
+
+// Where it does: a message with a header before, in every round and after, with the ranges behind
+// it. What halving gathers has no headers. Of an empty array it is the agreement alone.
+constexpr Sent agreed_sent(Algorithm algorithm, const Folded& folded, const Extent& extent) {
+  Sent sent;
+  const auto message = [&](std::size_t length) {
+    sent += {1, kHeaderBytes + length * extent.element};
+  };
+  if (folded.paired()) message(extent.count);
+  if (folded.leaves()) return sent;
+  Part kept{0, extent.count};
+  for (int round = 0; round < log2_of(folded.power()); ++round) {
+    if (algorithm == Algorithm::halving) {
+      message(half_of(kept, 1 - folded.side(round)).length);
+      kept = half_of(kept, folded.side(round));
+      sent += extent.range(kept.length);
+    } else {
+      message(extent.count);
+    }
   }
   return sent;
 }

@@ -3,8 +3,7 @@
 //
 // In round k, ranks whose numbers differ in bit k exchange all they have, and both add. Ranks
 // beyond the largest power of two hand their data over before, and are told the result afterwards.
-// Partial sums are those of Order::tree, and both sides of a pair compute the same bits, as a + b =
-// b + a.
+// Partial sums are those of Order::tree, and both sides of a pair compute the same bits.
 #include "comm/doubling.hpp"
 
 #include <bit>
@@ -29,9 +28,8 @@ void doubling_all_reduce(const Wire& wire, std::span<std::byte> data, const Comb
   }
   if (folded.extra() > 0) ++step;
   if (folded.paired()) swap_with(wire, data, {folded.partner(), none, all, true}, how, 1, steps);
-  for (int mask = 1; mask < folded.power(); mask *= 2) {
-    const int peer = folded.rank_of(folded.number() ^ mask);
-    swap_with(wire, data, {peer, all, all, true}, how, ++step, steps);
+  for (int round = 0; round < rounds; ++round) {
+    swap_with(wire, data, {folded.peer(round), all, all, true}, how, ++step, steps);
   }
   if (how.divisor > 1) divide(how.dtype, data.data(), count, how.divisor);
   if (folded.paired()) {

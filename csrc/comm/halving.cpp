@@ -10,30 +10,20 @@
 #include "comm/halving.hpp"
 
 #include <bit>
-#include <optional>
 #include <vector>
 
 #include "comm/swap.hpp"
 #include "comm/topology.hpp"
 
 namespace mls {
-namespace {
-
-Part half_of(Part whole, std::size_t index) {
-  const Part half = part_of(whole.length, 2, index);
-  return {whole.start + half.start, half.length};
-}
-
-}  // namespace
 
 void halving_all_reduce(const Wire& wire, std::span<std::byte> data, const Combine& how) {
   const std::size_t element = size_of(how.dtype);
   const Folded folded{wire.rank(), wire.size()};
   const Part all{0, data.size() / element};
   const Part none{0, 0};
-  const auto rounds =
-      static_cast<std::size_t>(std::countr_zero(static_cast<unsigned>(folded.power())));
-  const std::size_t steps = 2 * rounds + (folded.extra() > 0 ? 3 : 0);
+  const int rounds = std::countr_zero(static_cast<unsigned>(folded.power()));
+  const auto steps = static_cast<std::size_t>(2 * rounds + (folded.extra() > 0 ? 3 : 0));
   std::size_t step = 0;
   const auto exchange = [&](int peer, Part sent, Part received, bool reduces) {
     swap_with(wire, data, {peer, sent, received, reduces}, how, ++step, steps);
@@ -54,24 +44,32 @@ void halving_all_reduce(const Wire& wire, std::span<std::byte> data, const Combi
     step = 2;
   }
   std::vector<Part> kept{all};
-  std::optional<Span> phase(std::in_place, wire.transport.trace(), "reduce-scatter");
-  for (std::size_t round = 0; round < rounds; ++round) {
-    const std::size_t side = static_cast<std::size_t>(folded.number()) >> round & 1;
-    const int peer = folded.rank_of(folded.number() ^ (1 << round));
-    const Part own = half_of(kept.back(), side);
-    exchange(peer, half_of(kept.back(), 1 - side), own, true);
-    kept.push_back(own);
+  {
+    const Span span(wire.transport.trace(), "reduce-scatter");
+    for (int round = 0; round < rounds; ++round) {
+      const Part own = half_of(kept.back(), folded.side(round));
+      exchange(folded.peer(round), half_of(kept.back(), 1 - folded.side(round)), own, true);
+      kept.push_back(own);
+    }
   }
   if (how.divisor > 1) {
     divide(how.dtype, data.data() + kept.back().start * element, kept.back().length, how.divisor);
   }
-  phase.emplace(wire.transport.trace(), "all-gather");
-  for (std::size_t round = rounds; round-- > 0;) {
-    const std::size_t side = static_cast<std::size_t>(folded.number()) >> round & 1;
-    const int peer = folded.rank_of(folded.number() ^ (1 << round));
-    exchange(peer, kept[round + 1], half_of(kept[round], 1 - side), false);
+  halving_all_gather(wire, data, how, kept, step, steps);
+  if (folded.paired()) {
+    swap_with(wire, data, {folded.partner(), all, none, false}, how, steps, steps);
   }
-  if (folded.paired()) exchange(folded.partner(), all, none, false);
+}
+
+void halving_all_gather(const Wire& wire, std::span<std::byte> data, const Combine& how,
+                        std::span<const Part> kept, std::size_t step, std::size_t steps) {
+  const Span span(wire.transport.trace(), "all-gather");
+  const Folded folded{wire.rank(), wire.size()};
+  for (std::size_t round = kept.size() - 1; round-- > 0;) {
+    const auto bit = static_cast<int>(round);
+    const Part others = half_of(kept[round], 1 - folded.side(bit));
+    swap_with(wire, data, {folded.peer(bit), kept[round + 1], others, false}, how, ++step, steps);
+  }
 }
 
 }  // namespace mls

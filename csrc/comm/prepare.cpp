@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "comm/agree.hpp"
 #include "comm/board.hpp"
 
 namespace mls {

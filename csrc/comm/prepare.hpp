@@ -4,8 +4,8 @@
 #include <cstddef>
 #include <span>
 
-#include "comm/agree.hpp"
 #include "comm/collectives.hpp"
+#include "comm/intent.hpp"
 #include "comm/story.hpp"
 #include "comm/window.hpp"
 

@@ -10,6 +10,15 @@ constexpr std::size_t kAhead = 4;
 
 }  // namespace
 
+void combine_with(bool peer_first, const Combine& how, std::span<std::byte> own,
+                  std::span<const std::byte> came) {
+  const std::byte* const blocks[]{peer_first ? came.data() : own.data(),
+                                  peer_first ? own.data() : came.data()};
+  std::byte* const into = own.data();
+  reduce_blocks({.dtype = how.dtype, .op = how.op}, blocks, {&into, 1},
+                came.size() / size_of(how.dtype));
+}
+
 void swap_with(const Wire& wire, std::span<std::byte> data, const Swap& swap, const Combine& how,
                std::size_t step, std::size_t steps) {
   const std::size_t element = size_of(how.dtype);
@@ -44,9 +53,7 @@ void swap_with(const Wire& wire, std::span<std::byte> data, const Swap& swap, co
       wire.wait(receives[k % ahead]);
       wire.wait(sends[k % ahead]);  // before the segment changes
       const std::span<std::byte> into = piece(swap.received, k);
-      if (swap.reduces) {
-        reduce(how.op, how.dtype, into.data(), arrival(k).data(), into.size() / element);
-      }
+      if (swap.reduces) combine_with(swap.peer < wire.rank(), how, into, arrival(k));
       if (k + ahead < segments) post(k + ahead);
     }
   } catch (const Failure& failure) {

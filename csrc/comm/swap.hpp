@@ -18,6 +18,11 @@ struct Swap {
   bool reduces;   // what arrives is combined, else it replaces
 };
 
+// Combines what came from a peer into the own range, in the order of the two, so that both get the
+// same bits: of two zeros or NaNs the order decides.
+void combine_with(bool peer_first, const Combine& how, std::span<std::byte> own,
+                  std::span<const std::byte> came);
+
 // `step` tells neighbouring exchanges with the same peer apart in reports.
 void swap_with(const Wire& wire, std::span<std::byte> data, const Swap& swap, const Combine& how,
                std::size_t step, std::size_t steps);

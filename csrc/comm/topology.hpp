@@ -23,6 +23,12 @@ constexpr Part part_of(std::size_t count, std::size_t parts, std::size_t index) 
   return {start, base + (index < longer ? 1 : 0)};
 }
 
+// One of the two halves of a part, 0 or 1.
+constexpr Part half_of(Part part, std::size_t index) {
+  const Part half = part_of(part.length, 2, index);
+  return {part.start + half.start, half.length};
+}
+
 // Segment `index` of at most `length` elements of a part; empty behind its end.
 constexpr Part segment_of(Part part, std::size_t length, std::size_t index) {
   const std::size_t first = std::min(index * length, part.length);
@@ -92,6 +98,12 @@ struct Folded {
   constexpr int rank_of(int number) const {
     return number < extra() ? 2 * number + 1 : number + extra();
   }
+
+  // With whom a rank that stays is paired in a round, and which side of the pair it is.
+  constexpr int peer(int round) const { return rank_of(number() ^ (1 << round)); }
+  constexpr std::size_t side(int round) const {
+    return static_cast<std::size_t>(number() >> round & 1);
+  }
 };
 
 // Segments under way in a ring at a time.
@@ -141,6 +153,8 @@ static_assert(Ring{1, 3}.received_chunk(1) == 1);
 static_assert(Folded{2, 6}.leaves() && Folded{3, 6}.number() == 1 && Folded{4, 6}.number() == 2);
 static_assert(Folded{0, 6}.rank_of(1) == 3 && Folded{0, 6}.rank_of(3) == 5);
 static_assert(!Folded{0, 8}.paired() && Folded{0, 8}.rank_of(5) == 5);
+static_assert(Folded{4, 6}.peer(0) == 5 && Folded{4, 6}.side(0) == 0 && Folded{4, 6}.peer(1) == 1);
+static_assert(half_of({3, 5}, 1).start == 6 && half_of({3, 5}, 1).length == 2);
 static_assert(BinomialTree{7, 8, 0}.parent() == 6 && BinomialTree{2, 5, 3}.parent() == 3);
 
 }  // namespace mls

@@ -28,7 +28,7 @@ def table_text(choice: Choice, *, one_node: bool) -> str:
             ("up to 8 KiB", "shared: beside the announcement of the operation"),
         ]
     else:
-        rows = [("16 KiB of all ranks", "travel with the announcement of the operation")]
+        rows = [("up to 8 KiB", "doubling")]
     for up_to, name in choice.table:
         rows.append((f"up to {size_text(up_to)}" if up_to < FOREVER else "any other", name))
     lines = [f"  {size:<20} {name}" for size, name in rows]

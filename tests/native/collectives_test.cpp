@@ -243,6 +243,28 @@ TEST(what_an_algorithm_cannot_do_is_a_failure_on_all_ranks) {
                  "cannot sum in the order 'tree'"));
 }
 
+// Which of two zeros is the least is left open, but not whether ranks agree on it.
+TEST(zeros_of_both_signs_are_the_same_bits_on_all_ranks) {
+  for (const int ranks : {2, 3, 4, 7}) {
+    for (const Algorithm algorithm : kOverMessages) {
+      for (const bool check : {true, false}) {
+        std::vector<std::vector<float>> results(static_cast<std::size_t>(ranks));
+        on_ranks(ranks, [&](Transport& transport) {
+          std::vector<float> data(100, transport.rank() % 2 ? 0.0F : -0.0F);
+          AllReduce asked = request(DType::f32, ReduceOp::min);
+          asked.algorithm = algorithm;
+          asked.options.check = check;
+          all_reduce(transport, bytes_of(data), asked);
+          results[static_cast<std::size_t>(transport.rank())] = data;
+        });
+        for (const auto& data : results) {
+          CHECK(std::memcmp(data.data(), results[0].data(), 400) == 0);
+        }
+      }
+    }
+  }
+}
+
 TEST(nan_and_infinities_go_through_every_algorithm) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const float infinity = std::numeric_limits<float>::infinity();

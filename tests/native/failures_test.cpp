@@ -1,5 +1,6 @@
 // What goes wrong in a collective, over threads; run under the sanitizers.
 #include <cstring>
+#include <functional>
 
 #include "comm/collectives.hpp"
 #include "harness.hpp"
@@ -39,16 +40,106 @@ TEST(a_difference_is_the_same_failure_on_every_rank_and_the_transport_goes_on) {
   }
 }
 
-TEST(a_rank_with_a_fault_takes_part_in_the_failure) {
-  const auto failures = on_ranks(3, [&](Transport& transport) {
-    AllReduce asked = sums();
-    if (transport.rank() == 1) asked.options.fault = Fault::not_contiguous;
-    std::vector<std::byte> data(transport.rank() == 1 ? 0 : 40);
-    all_reduce(transport, data, asked);
-  });
-  for (const auto& failure : failures) {
-    CHECK(failure && failure->on_all_ranks());
-    CHECK(contains(failure->what(), "rank 1 passed an array that is not C-contiguous"));
+// What one rank does while the others add up an array, and what all are told.
+struct Instead {
+  const char* told;
+  std::function<void(Transport&, std::span<float>, AllReduce)> act;
+};
+
+TEST(whatever_a_rank_does_instead_all_have_the_same_failure_and_their_data) {
+  constexpr std::size_t kCounts[] = {1, 1000, 16'286, 16'287, 32'572, 32'573};
+  const auto bytes = [](std::span<float> data) { return std::as_writable_bytes(data); };
+  const auto elements = [&](std::size_t count) {
+    return [=](Transport& transport, std::span<float>, const AllReduce& asked) {
+      std::vector<float> other(count);
+      all_reduce(transport, bytes(other), asked);
+    };
+  };
+  std::vector<Instead> all{
+      {"called barrier", [](Transport& transport, std::span<float>,
+                            const AllReduce& asked) { barrier(transport, asked.options); }},
+      {"called broadcast",
+       [&](Transport& transport, std::span<float> data, const AllReduce& asked) {
+         broadcast(transport, bytes(data), 0, 0, asked.options);
+       }},
+      {"passed int32",
+       [&](Transport& transport, std::span<float> data, AllReduce asked) {
+         asked.dtype = DType::i32;
+         all_reduce(transport, bytes(data), asked);
+       }},
+      {"asked for 'max'",
+       [&](Transport& transport, std::span<float> data, AllReduce asked) {
+         asked.op = ReduceOp::max;
+         all_reduce(transport, bytes(data), asked);
+       }},
+      {"asked for the algorithm 'ring'",
+       [&](Transport& transport, std::span<float> data, AllReduce asked) {
+         asked.algorithm = Algorithm::ring;
+         all_reduce(transport, bytes(data), asked);
+       }},
+      {"passed an array that is not C-contiguous",
+       [](Transport& transport, std::span<float>, AllReduce asked) {
+         asked.options.fault = Fault::not_contiguous;
+         all_reduce(transport, {}, asked);
+       }},
+      {"passed 0 elements", elements(0)}};
+  for (const std::size_t count : kCounts) all.push_back({"elements", elements(count + 2)});
+  for (const int ranks : {2, 3, 4, 5, 6, 7, 8}) {
+    for (const Algorithm usual : {Algorithm::automatic, Algorithm::doubling, Algorithm::halving}) {
+      for (const int odd : {0, ranks / 2, ranks - 1}) {
+        std::vector<std::string> told(static_cast<std::size_t>(ranks));
+        const auto failures = on_ranks(ranks, [&](Transport& transport) {
+          std::string& text = told[static_cast<std::size_t>(transport.rank())];
+          AllReduce asked = sums();
+          asked.algorithm = usual;
+          for (const std::size_t count : kCounts) {
+            for (const Instead& instead : all) {
+              std::vector<float> data(count, static_cast<float>(transport.rank()));
+              const std::vector<float> before = data;
+              bool failed = false;
+              try {
+                if (transport.rank() == odd) {
+                  instead.act(transport, data, asked);
+                } else {
+                  all_reduce(transport, bytes(data), asked);
+                }
+              } catch (const Failure& failure) {
+                failed = failure.kind() == FailureKind::config && failure.on_all_ranks();
+                const std::string why = failure.what();
+                CHECK(contains(why, instead.told));
+                text += why.substr(why.find(':'));  // behind what this rank called
+              }
+              CHECK(failed && data == before);
+            }
+            std::vector<float> next(count, 1.0F);
+            all_reduce(transport, bytes(next), asked);
+            CHECK(next == std::vector<float>(count, static_cast<float>(ranks)));
+          }
+        });
+        for (const auto& failure : failures) CHECK(!failure);
+        for (const std::string& text : told) CHECK(text == told[0]);
+      }
+    }
+  }
+}
+
+TEST(a_rank_that_does_not_come_is_a_timeout_of_those_that_wait_for_it) {
+  for (const int ranks : {2, 3, 4, 7}) {
+    for (const Algorithm algorithm : {Algorithm::doubling, Algorithm::halving}) {
+      const auto failures = on_ranks(ranks, [&](Transport& transport) {
+        if (transport.rank() == ranks - 1) return;
+        AllReduce asked = sums();
+        asked.algorithm = algorithm;
+        asked.options.timeout = std::chrono::milliseconds(50);
+        std::vector<float> data(1000);
+        all_reduce(transport, std::as_writable_bytes(std::span(data)), asked);
+      });
+      for (int rank = 0; rank < ranks - 1; ++rank) {
+        const auto& failure = failures[static_cast<std::size_t>(rank)];
+        CHECK(failure && failure->kind() == FailureKind::timeout && !failure->on_all_ranks());
+        CHECK(contains(failure->what(), "comparing what the ranks are about to do: "));
+      }
+    }
   }
 }
 

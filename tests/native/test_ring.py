@@ -84,15 +84,36 @@ def test_the_ring(extension, on_ranks, op, dtype):
                 np.testing.assert_array_equal(result, wanted)
 
 
+def by_tree(op, arrays):
+    """The operation in a balanced tree; before it pairs, down to a power of two."""
+    level = arrays
+    while len(level) & (len(level) - 1):
+        extra = len(level) - (1 << (len(level).bit_length() - 1))
+        pairs = [COMBINE[op](level[2 * i], level[2 * i + 1]) for i in range(extra)]
+        level = pairs + level[2 * extra :]
+    while len(level) > 1:
+        level = [COMBINE[op](a, b) for a, b in zip(level[::2], level[1::2], strict=True)]
+    return divided(level[0], len(arrays)) if op == "average" and len(arrays) > 1 else level[0]
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "doubling", "halving"])
 @pytest.mark.parametrize(("op", "dtype"), EVERYTHING, ids=named)
-def test_small_arrays_are_combined_in_the_order_of_ranks(extension, on_ranks, op, dtype):
-    for ranks in (1, 2, 3, 7):
-        for size in SIZES[:8]:
+def test_arrays_that_go_along_with_the_agreement(extension, on_ranks, op, dtype, algorithm):
+    for ranks in (1, 2, 3, 4, 7):
+        for size in (0, 1, 2, 65, 2000):
             arrays = inputs(dtype, ranks, size)
-            work = [a.copy() for a in arrays]
-            on_ranks(ranks, lambda t, rank, w=work: extension.all_reduce(t, w[rank], op))
-            for result in work:
-                np.testing.assert_array_equal(result, by_rank(op, arrays))
+            wanted = by_tree(op, arrays)
+            for check in (True, False):
+                work = [a.copy() for a in arrays]
+
+                def body(transport, rank, work=work, check=check):
+                    extension.all_reduce(
+                        transport, work[rank], op, algorithm=algorithm, check=check
+                    )
+
+                assert on_ranks(ranks, body) == [None] * ranks
+                for result in work:
+                    np.testing.assert_array_equal(result, wanted)
 
 
 @pytest.mark.parametrize("order", ["any", "tree"])
@@ -119,21 +140,14 @@ def test_the_order_of_a_tree_is_independent_of_the_algorithm(extension, on_ranks
     for ranks in (2, 3, 5, 8):
         for size in (5, 1000, 20_000):
             work = inputs(np.float32, ranks, size)
-            wanted = [a.copy() for a in work]
+            wanted = by_tree("sum", [a.copy() for a in work])
             on_ranks(
                 ranks,
                 lambda t, r, w=work: extension.all_reduce(
                     t, w[r], algorithm=algorithm, order="tree"
                 ),
             )
-            while len(wanted) & (len(wanted) - 1):  # pairs first, down to a power of two
-                power = 1 << (len(wanted).bit_length() - 1)
-                extra = len(wanted) - power
-                pairs = [wanted[2 * i] + wanted[2 * i + 1] for i in range(extra)]
-                wanted = pairs + wanted[2 * extra :]
-            while len(wanted) > 1:
-                wanted = [a + b for a, b in zip(wanted[::2], wanted[1::2], strict=True)]
-            assert work[0].tobytes() == wanted[0].tobytes()
+            assert work[0].tobytes() == wanted.tobytes()
 
 
 @pytest.mark.parametrize("dtype", FLOATS + INTEGERS, ids=lambda d: np.dtype(d).name)

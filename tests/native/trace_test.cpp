@@ -116,26 +116,33 @@ TEST(there_is_an_end_to_names_too) {
 }
 
 TEST(every_algorithm_notes_its_phases) {
-  const std::map<Algorithm, std::vector<std::string>> phases{
-      {Algorithm::ring, {"reduce-scatter", "all-gather"}},
-      {Algorithm::doubling, {"exchange"}},
-      {Algorithm::halving, {"reduce-scatter", "all-gather", "exchange"}},
-      {Algorithm::hierarchical, {"reduce-scatter", "all-gather", "between nodes"}},
+  struct Phases {
+    Algorithm algorithm;
+    std::size_t count;
+    std::vector<std::string> names;
   };
-  for (const auto& [algorithm, names] : phases) {
+  const std::vector<Phases> phases{
+      {Algorithm::ring, 1000, {"reduce-scatter", "all-gather"}},
+      {Algorithm::doubling, 1000, {"exchange"}},
+      {Algorithm::doubling, 40'000, {"exchange"}},
+      {Algorithm::halving, 1000, {"all-gather", "exchange"}},
+      {Algorithm::halving, 40'000, {"reduce-scatter", "all-gather", "exchange"}},
+      {Algorithm::hierarchical, 1000, {"reduce-scatter", "all-gather", "between nodes"}},
+  };
+  for (const auto& [algorithm, count, names] : phases) {
     for (const int size : {2, 4}) {
       on_ranks(size, [&](Transport& transport) {
         std::vector<int> nodes;
         for (int rank = 0; rank < size; ++rank) nodes.push_back(rank / 2);
         transport.place(nodes);
-        const Trace::Records records = traced(transport, algorithm, 1000);
+        const Trace::Records records = traced(transport, algorithm, count);
         std::map<std::string, int> found = counts(records);
         CHECK(nested(records));
         CHECK(found["all-reduce of it"] == 1 && found["agreement"] == 1);
         CHECK(found[std::string(name_of(algorithm))] == 1);
         for (const std::string& name : names) CHECK(found[name] >= 1);
         const Trace::Event& whole = records.events.back();
-        CHECK(whole.number == 1 && whole.bytes == 4000);
+        CHECK(whole.number == 1 && whole.bytes == 4 * count);
       });
     }
   }

@@ -107,6 +107,45 @@ TEST(the_predicted_bytes_and_messages_are_those_that_are_counted) {
   }
 }
 
+TEST(what_ranks_send_to_agree_is_predicted_too) {
+  for (int ranks = 2; ranks <= 9; ++ranks) {
+    const std::vector<int> nodes = sim::Network(ranks, tree(3)).nodes();
+    for (const std::size_t count :
+         {std::size_t{0}, std::size_t{1}, std::size_t{257}, kMostAlong / kElement,
+          kMostAlong / kElement + 1, 2 * kMostAlong / kElement, 2 * kMostAlong / kElement + 1}) {
+      for (const std::size_t segment_bytes : {4096, 1 << 16}) {
+        const Extent extent{count, kElement, segment_bytes};
+        for (const Algorithm algorithm : kModelled) {
+          AllReduce asked = request(algorithm, segment_bytes);
+          asked.options.check = true;
+          std::vector<Sent> expected = predicted(algorithm, nodes, extent);
+          for (int rank = 0; rank < ranks; ++rank) {
+            const Folded folded{rank, ranks};
+            Sent& sent = expected[static_cast<std::size_t>(rank)];
+            if (count > 0 && goes_along(algorithm, folded, extent)) {
+              sent = agreed_sent(algorithm, folded, extent);
+            } else {
+              sent += agreed_sent(Algorithm::doubling, folded, {0, kElement, segment_bytes});
+            }
+          }
+          CHECK(reduced(tree(3), ranks, count, asked).sent == expected);
+        }
+      }
+    }
+  }
+}
+
+TEST(the_agreement_costs_no_rounds_where_it_goes_along) {
+  for (const int ranks : {2, 4, 8, 16, 32}) {
+    for (const Algorithm algorithm : {Algorithm::doubling, Algorithm::halving}) {
+      AllReduce asked = request(algorithm, 1 << 20);
+      asked.options.check = true;
+      const Outcome outcome = reduced(crossbar(kLatency, 0), ranks, 1000, asked);
+      CHECK(outcome.end == static_cast<Time>(time_of(rounds_of(algorithm, ranks), 0, kLatency, 0)));
+    }
+  }
+}
+
 TEST(the_prediction_holds_for_large_arrays_whose_slices_go_round_a_ring) {
   for (const int ranks : {6, 8, 13}) {
     for (const std::size_t count : {1u << 16, 100'003u}) {
