@@ -13,6 +13,8 @@
 #include <stdexcept>
 #include <thread>
 
+#include "base/nap.hpp"
+
 namespace mls {
 namespace {
 
@@ -20,10 +22,11 @@ using namespace std::chrono_literals;
 
 static_assert(sizeof(MPI_Request) <= sizeof(std::uintptr_t));
 
-constexpr int kPolls = 50;         // before the clock is read for the first time
-constexpr auto kSpin = 20us;       // then polls that keep the core
-constexpr auto kYield = 200us;     // then polls that give way to other threads
-constexpr auto kNap = 30us;        // then sleeps between polls
+constexpr int kPolls = 50;      // before the clock is read for the first time
+constexpr auto kSpin = 20us;    // then polls that keep the core
+constexpr auto kYield = 200us;  // then polls that give way to other threads
+constexpr auto kNap = 30us;     // then sleeps between polls, that grow with the wait
+constexpr auto kLongNap = 90us;
 constexpr auto kTakeBack = 100ms;  // to learn what became of a request that was given up
 
 std::string text_of(int code) {
@@ -166,7 +169,8 @@ class MpiTransport final : public Transport {
       if (now - slow_since < kYield) {
         sched_yield();
       } else {
-        std::this_thread::sleep_for(kNap);
+        const auto waited = std::chrono::duration_cast<std::chrono::microseconds>(now - slow_since);
+        nap(std::clamp<std::chrono::microseconds>(waited / 32, kNap, kLongNap));
       }
     }
   }

@@ -6,8 +6,8 @@
 
 #include <algorithm>
 #include <chrono>
-#include <thread>
 
+#include "base/nap.hpp"
 #include "comm/transport.hpp"
 
 namespace mls {
@@ -32,7 +32,7 @@ class Backoff {
     if (time.count() < 0) {
       sched_yield();
     } else if (time.count() > 0) {
-      std::this_thread::sleep_for(time);
+      nap(time);
     }
   }
 
