@@ -137,8 +137,9 @@ def models(fashion: Path, epochs: int, steps: int) -> list[Model]:
             "dense Adam",
         ),
     )
+    of_sgd = ("top_k:0.01, ef21", "top_k:0.01, as DGC")
     lstm = (
-        *(row for row in cnn if row.beside == sgd and "ef21" not in row.name),
+        *(row for row in cnn if row.beside == sgd and row.name not in of_sgd),
         Setting("1-bit Adam", ("optimizer.name=onebit_adam", "optimizer.freeze_steps=150"), sgd),
     )
     return [

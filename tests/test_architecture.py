@@ -29,6 +29,7 @@ ALLOWED = {
     "timeline": {"context"},
     "train": {
         "exchange",
+        "ps",
         "compress",
         "collectives",
         "context",

@@ -15,7 +15,6 @@ import numpy as np
 from mpimlsys import ps
 from mpimlsys.context import Context
 from mpimlsys.errors import ConfigError
-from mpimlsys.network import InlineEngine
 from mpimlsys.types import Array, Bucket, Segment, State
 
 # how long to wait beyond the operations' own deadline for their story
@@ -100,12 +99,7 @@ class ServersExchange:
         self._tables = tables
         self.lag = _lag(tables[0].consistency)
         self._client = ps.Client(tables)
-        transport = self._client.transport
-        self._engine: Any = (
-            ctx.network.engine(transport)
-            if ctx.network.thread_multiple
-            else InlineEngine(ctx.native, transport)
-        )
+        self._engine = self._client.open_engine()
         self._lr = 0.0
         self._begun: set[int] = set()
         self._sent_before = 0

@@ -10,6 +10,7 @@ import numpy as np
 from mpimlsys import context
 from mpimlsys.context import Context
 from mpimlsys.errors import ConfigError, nearest
+from mpimlsys.network import InlineEngine
 from mpimlsys.ps.table import Table
 from mpimlsys.ps.wiring import wire
 from mpimlsys.types import Array
@@ -146,6 +147,13 @@ class Client:
     def resume_at(self, table: str, steps: int) -> None:
         """Go on as if this worker had pushed so many steps of a table."""
         self.native.resume_at(self.number(table), steps)
+
+    def open_engine(self) -> Any:
+        """A background thread for requests; no others may be made while it has some."""
+        network = self._ctx.network
+        if network.thread_multiple:
+            return network.engine(self.transport)
+        return InlineEngine(self._ctx.native, self.transport)
 
     @property
     def staleness(self) -> list[int]:

@@ -14,6 +14,7 @@ SOURCES = [
     *sorted((CSRC / "base").glob("*.cpp")),
     *sorted((CSRC / "codec").glob("*.cpp")),
     *sorted((CSRC / "store").glob("*.cpp")),
+    *sorted((CSRC / "ps").glob("*.cpp")),
     *sorted(path for path in (CSRC / "comm").glob("*.cpp") if path.name != "mpi.cpp"),
     *sorted(HERE.glob("*.cpp")),
 ]
@@ -36,7 +37,7 @@ def call(command, timeout_s, **options):
 
 
 def compiled(source, flags, folder):
-    target = folder / f"{source.stem}.o"
+    target = folder / f"{source.parent.name}-{source.stem}.o"
     call(["g++", *FLAGS, *WARNINGS, *flags, "-c", source, "-o", target], timeout_s=400)
     return target
 
