@@ -238,16 +238,15 @@ def draw(drawn: list[tuple[str, list[tuple[str, float, float]]]], path: Path) ->
         1, len(drawn), figsize=(6.4 * len(drawn), 4.4), layout="constrained", squeeze=False
     )
     for axis, (title, rows) in zip(axes[0], drawn, strict=True):
-        for name, sent, value in rows:
-            axis.plot(sent, value, "o")
-            axis.annotate(
-                name, (sent, value), textcoords="offset points", xytext=(5, 4), fontsize=8
-            )
+        for (name, sent, value), marker in zip(rows, "osD^v<>pPX*hd" * len(rows), strict=False):
+            axis.plot(sent, value, marker, label=name)
         axis.set_xscale("log")
         axis.set_xlabel("bytes that a rank sends per step")
         axis.set_ylabel("perplexity" if "lstm" in title else "test accuracy, %")
         axis.set_title(title)
-        axis.margins(0.18)
+        axis.margins(0.1)
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
     figure.savefig(path, dpi=110)
 
 

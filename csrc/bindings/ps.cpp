@@ -295,6 +295,13 @@ void register_ps(py::module_& m) {
       .def_property_readonly("entry_floats", [](const TableSpec& self) {
         return self.width + rule_row(self.rule.id).state_of(self.width);
       });
+  m.def("ps_verbs", [] {
+    std::vector<std::tuple<std::string, bool, bool, std::string>> rows;
+    for (const VerbRow& row : kVerbs) {
+      rows.emplace_back(row.name, row.brings, row.receives, row.meaning);
+    }
+    return rows;
+  });
   m.def(
       "dense_range",
       [](std::uint64_t count, std::uint32_t servers, std::uint32_t server) {

@@ -1,5 +1,7 @@
 """Tables as job files and scripts describe them."""
 
+from pathlib import Path
+
 import pytest
 
 from mpimlsys.errors import ConfigError
@@ -37,3 +39,11 @@ def test_the_extension_refuses_numbers_that_a_rule_does_not_take(extension):
     ):
         with pytest.raises(ConfigError, match=told):
             table.native(extension)
+
+
+def test_the_documentation_has_every_request(extension):
+    page = (Path(__file__).parent.parent.parent / "docs" / "parameter-server.md").read_text()
+    for name, brings, gets, meaning in extension.ps_verbs():
+        row = [f"`{name}`", "yes" * brings, "yes" * gets, meaning]
+        line = "| " + " | ".join(row) + " |"
+        assert line.replace("|  |", "| |").replace("|  |", "| |") in page
