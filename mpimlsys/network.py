@@ -7,7 +7,7 @@ Refusals: communicators live as long as the process.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -76,13 +76,23 @@ class Network:
         self._communicators.append(comm)
         return comm
 
-    def transport(self, comm: MPI.Comm, *, background: bool = False) -> Any:
-        """A transport of the extension over ``comm``, which must be owned; for a thread or not."""
+    def transport(
+        self, comm: MPI.Comm, *, background: bool = False, waiting: Sequence[int] = ()
+    ) -> Any:
+        """A transport of the extension over ``comm``, which must be owned.
+
+        Args:
+            comm: its ranks.
+            background: whether operations run on a thread of their own.
+            waiting: ranks in the world that wait for each other in it; all, unless some serve.
+        """
         from mpi4py import MPI
 
         transport = self.native.MpiTransport(MPI._addressof(comm), MPI._sizeof(comm))
         self.native.note_in(transport, self.trace)
-        ranks = tuple(comm.Get_group().Translate_ranks(None, MPI.COMM_WORLD.Get_group()))
+        ranks = tuple(waiting) or tuple(
+            comm.Get_group().Translate_ranks(None, MPI.COMM_WORLD.Get_group())
+        )
         # its members make their links in the same order
         count = sum(link.ranks == ranks for link in self.links)
         digest = hashlib.sha256(repr(ranks).encode()).hexdigest()[:16]

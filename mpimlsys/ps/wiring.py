@@ -74,5 +74,5 @@ def wire(ctx: Context, tables: Sequence[Table] | None) -> Wiring:
         agreed = from_json(told[workers[0]])
         for table in agreed:
             table.native(ctx.native)
-    transport = ctx.network.transport(ctx.network.own(ctx.world.Dup()))
+    transport = ctx.network.transport(ctx.network.own(ctx.world.Dup()), waiting=workers)
     return Wiring(agreed, transport, workers, servers)

@@ -174,6 +174,35 @@ def test_workers_with_other_tables_are_told(mpirun, tmp_path):
     assert "rank 1 has other tables than rank 0" in done.stderr
 
 
+LATE = """
+import time
+import numpy as np
+import mpimlsys as mls
+
+ctx = mls.init(mls.ClusterSection(servers=1), mls.CommSection(stall_warning_s=1, timeout_s=4))
+if ctx.role == "server":
+    mls.ps.serve()
+client = mls.ps.Client([mls.ps.Table("w", count=10)])
+if ctx.rank == 1:
+    time.sleep(60)  # the others' failure ends it
+client.push("w", np.ones(10, np.float32), lr=0.1, into=np.zeros(10, np.float32))
+client.settle()
+"""
+
+
+@pytest.mark.one_mpi
+def test_a_worker_that_is_late_is_named(mpirun, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(LATE)
+    done = mpirun(4, [script])
+    assert done.returncode != 0
+    report = done.stderr[done.stderr.index("no progress for") :]
+    assert "ranks 0, 2: waiting" in report
+    assert "rank 1 (" in report
+    assert "rank 3 (" not in report  # the server waits for nobody
+    assert "the pushes of step 1 have not come from rank 1" in done.stderr
+
+
 @pytest.mark.one_mpi
 def test_the_bench_has_a_row_for_each_case(mpirun):
     options = ["--dense", "64KiB", "--sparse", "100x8", "--rows", "5000", "--json"]
