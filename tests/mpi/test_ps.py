@@ -179,7 +179,7 @@ import time
 import numpy as np
 import mpimlsys as mls
 
-ctx = mls.init(mls.ClusterSection(servers=1), mls.CommSection(stall_warning_s=1, timeout_s=4))
+ctx = mls.init(mls.ClusterSection(servers=1), mls.CommSection(stall_warning_s=1, timeout_s=15))
 if ctx.role == "server":
     mls.ps.serve()
 client = mls.ps.Client([mls.ps.Table("w", count=10)])
