@@ -108,6 +108,7 @@ class Context:
             patient=self.cores_of_node < self.local_size,
         )
         self.servers_called = False
+        self._leaving: list[Callable[[], None]] = []
         self._sentinel: Sentinel | None = None
         if self.size > 1:
             self._sentinel = Sentinel(network, self.rank, comm.stall_warning_s, self.gather_bytes)
@@ -241,8 +242,18 @@ class Context:
         if self._sentinel is not None:
             self._sentinel.log_to(path)
 
+    def call_at_close(self, leave: Callable[[], None]) -> None:
+        """Have something done that other ranks wait for, at the latest at exit."""
+        self._leaving.append(leave)
+
     def close(self) -> None:
         """Stop the background threads; called at exit."""
+        for leave in self._leaving:
+            try:
+                leave()
+            except MpimlsysError as error:  # the others would wait for ever
+                print(f"mpimlsys: {error}", file=sys.stderr, flush=True)
+                self.abort(1)
         if self._sentinel is not None:
             self._sentinel.close()
         self.network.close()

@@ -103,9 +103,9 @@ std::shared_ptr<PyClient> make_client(const std::shared_ptr<Transport>& transpor
                                       std::vector<TableSpec> tables, std::vector<int> servers,
                                       double patience_s) {
   check_ranks(*transport, servers);
-  return std::shared_ptr<PyClient>(new PyClient{
-      transport,
-      Client(*transport, std::move(tables), std::move(servers), duration_of(patience_s))});
+  return std::make_shared<PyClient>(
+      transport, std::make_unique<Client>(*transport, std::move(tables), std::move(servers),
+                                          duration_of(patience_s)));
 }
 
 struct PyServer {
@@ -119,7 +119,7 @@ std::shared_ptr<PyServer> make_server(const std::shared_ptr<Transport>& transpor
   check_ranks(*transport, workers);
   if (index >= servers) throw Failure(FailureKind::config, "there is no such server");
   return std::shared_ptr<PyServer>(new PyServer{
-      transport, Server(*transport, std::move(tables), {index, servers, std::move(workers)})});
+      transport, {*transport, std::move(tables), {index, servers, std::move(workers)}}});
 }
 
 void run(PyServer& self, double timeout_s) {
@@ -142,6 +142,23 @@ py::dict counts(const PyServer& self) {
   return told;
 }
 
+// Runs a request that uses an array of this frame, which lives for ever where MPI may still use it.
+template <class Body>
+void with_array(PyClient& self, const py::object& array, Body body) {
+  try {
+    const py::gil_scoped_release unlocked;
+    body();
+  } catch (...) {
+    self.client.give_up();
+    if (self.transport->unsettled()) array.inc_ref();
+    throw;
+  }
+}
+
+Deadline deadline_of(double timeout_s) {
+  return Clock::now() + std::chrono::duration_cast<Clock::duration>(duration_of(timeout_s));
+}
+
 std::tuple<Floats, std::uint64_t, std::uint64_t> read(PyClient& self, std::size_t table,
                                                       std::uint32_t server, std::uint64_t start,
                                                       std::uint64_t length, double timeout_s) {
@@ -149,13 +166,10 @@ std::tuple<Floats, std::uint64_t, std::uint64_t> read(PyClient& self, std::size_
   const std::size_t entry = spec.width + rule_row(spec.rule.id).state_of(spec.width);
   Floats values(static_cast<py::ssize_t>(length * entry));
   const std::span<float> into{values.mutable_data(), static_cast<std::size_t>(values.size())};
-  const Deadline deadline =
-      Clock::now() + std::chrono::duration_cast<Clock::duration>(duration_of(timeout_s));
   Client::Share share;
-  {
-    const py::gil_scoped_release unlocked;
-    share = self.client.read(table, server, {start, length}, into, deadline);
-  }
+  with_array(self, values, [&] {
+    share = self.client.read(table, server, {start, length}, into, deadline_of(timeout_s));
+  });
   return {values, share.updates, share.steps};
 }
 
@@ -163,10 +177,10 @@ void write(PyClient& self, std::size_t table, std::uint32_t server, std::uint64_
            std::uint64_t length, const Floats& values, std::uint64_t updates, std::uint64_t steps,
            double timeout_s) {
   const std::span<const float> from{values.data(), static_cast<std::size_t>(values.size())};
-  const Deadline deadline =
-      Clock::now() + std::chrono::duration_cast<Clock::duration>(duration_of(timeout_s));
-  const py::gil_scoped_release unlocked;
-  self.client.write(table, server, {start, length}, from, {updates, steps}, deadline);
+  with_array(self, values, [&] {
+    self.client.write(table, server, {start, length}, from, {updates, steps},
+                      deadline_of(timeout_s));
+  });
 }
 
 // An array of floats; throws what is wrong with another.

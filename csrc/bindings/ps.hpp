@@ -16,8 +16,20 @@ namespace mls {
 
 // The client, and the arrays that its requests use until they are settled.
 struct PyClient {
+  PyClient(std::shared_ptr<Transport> over, std::unique_ptr<Client> made)
+      : transport(std::move(over)), owned(std::move(made)), client(*owned) {}
+  ~PyClient() {
+    owned.reset();
+    if (!transport->unsettled()) return;
+    // MPI may still use the arrays of requests that were given up: let them live for ever
+    for (const auto& [number, array] : kept) array.inc_ref();
+  }
+  PyClient(const PyClient&) = delete;
+  PyClient& operator=(const PyClient&) = delete;
+
   std::shared_ptr<Transport> transport;
-  Client client;
+  std::unique_ptr<Client> owned;
+  Client& client;
   std::uint64_t prepared = 0;              // requests
   std::atomic<std::uint64_t> settled = 0;  // of these
   std::deque<std::pair<std::uint64_t, pybind11::object>> kept = {};

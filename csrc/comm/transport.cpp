@@ -28,6 +28,13 @@ std::optional<Arrival> Transport::probe(Tag) {
   throw Failure(FailureKind::config, "this network cannot be asked what has come");
 }
 
+bool drop_completed(Transport& transport, std::vector<Request>& requests) {
+  for (Request& request : requests) transport.test(request);
+  return std::erase_if(requests, [](const Request& request) {
+           return request.kind == Request::Kind::none;
+         }) > 0;
+}
+
 void Transport::cancel(Request& request) noexcept {
   if (request.kind == Request::Kind::none) return;
   broken_ = true;

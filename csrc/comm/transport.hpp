@@ -158,6 +158,10 @@ class Transport {
   std::atomic<std::size_t> steps_{0};
 };
 
+// Completes what need not be waited for and drops it from the list; whether there was any. Where
+// one fails, the list keeps all that are still under way.
+bool drop_completed(Transport& transport, std::vector<Request>& requests);
+
 // Requests that are given up together unless they were waited for.
 class Flights {
  public:

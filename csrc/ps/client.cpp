@@ -16,7 +16,8 @@ struct Client::Call {
   std::size_t server;
   Buffer request = {};  // header, and values that come along
   Buffer answer = {};
-  Buffer values = {};                         // of rows, in the order of the server's slots
+  Buffer sent = {};                           // keys and gradients of rows
+  Buffer received = {};                       // rows, in the order of the server's slots
   std::span<float> into = {};                 // of a dense table
   std::vector<std::uint32_t> positions = {};  // of rows
   std::span<float> rows_into = {};
@@ -38,22 +39,30 @@ Client::Client(Transport& transport, std::vector<TableSpec> tables, std::vector<
   if (ranks_.empty()) throw Failure(FailureKind::config, "a client needs a server");
 }
 
-Client::~Client() {
+Client::~Client() { give_up(); }
+
+void Client::give_up() noexcept {
   for (Call& call : calls_) {
     for (Request& send : call.sends) transport_.cancel(send);
     for (Request& slice : call.slices) transport_.cancel(slice);
     transport_.cancel(call.hears);
     if (!transport_.unsettled()) continue;
-    for (Buffer* buffer : {&call.request, &call.answer, &call.values}) {
+    for (Buffer* buffer : {&call.request, &call.answer, &call.sent, &call.received}) {
       static_cast<void>(buffer->memory.release());
     }
   }
+  calls_.clear();
+}
+
+// The number of a request that all servers get. Throws before any of them has got it.
+void Client::begin_request() {
+  if (!calls_.empty() && requests_ + 1 - calls_.front().head.request >= kUnderWay) {
+    throw Failure(FailureKind::config, "too many requests under way; settle them first");
+  }
+  ++requests_;
 }
 
 Client::Call& Client::call(std::uint32_t server, Message head, std::span<const std::byte> values) {
-  if (calls_.size() >= kUnderWay - ranks_.size()) {
-    throw Failure(FailureKind::config, "too many requests under way; settle them first");
-  }
   head.bytes = values.size();
   head.patience_ms = patience_ms_;
   const std::size_t slices = slices_of(values.size());
@@ -87,8 +96,8 @@ void Client::push(std::size_t table, float rate, std::span<const float> gradient
     throw Failure(FailureKind::config, "'" + spec.name + "' takes " + std::to_string(spec.count) +
                                            " elements, not " + std::to_string(gradient.size()));
   }
+  begin_request();
   const std::uint64_t step = steps_[table]++;
-  ++requests_;
   for (std::uint32_t server = 0; server < servers(); ++server) {
     const Range own = dense_range(spec.count, servers(), server);
     if (own.length == 0) continue;
@@ -109,7 +118,7 @@ void Client::pull(std::size_t table, std::span<float> into) {
     throw Failure(FailureKind::config, "'" + spec.name + "' has " + std::to_string(spec.count) +
                                            " elements, not " + std::to_string(into.size()));
   }
-  ++requests_;
+  begin_request();
   for (std::uint32_t server = 0; server < servers(); ++server) {
     const Range own = dense_range(spec.count, servers(), server);
     if (own.length == 0) continue;
@@ -155,7 +164,7 @@ void Client::request_rows(std::size_t table, Verb verb, float rate,
   check_rows(table, rows, std::max(gradients.size(), into.size()));
   const std::size_t width = tables_[table].width;
   Split parts = split(table, rows);
-  ++requests_;
+  begin_request();
   for (std::uint32_t server = 0; server < servers(); ++server) {
     const std::vector<std::uint32_t>& slots = parts.slots[server];
     // clocks go on with each push, so servers hear of those without rows for them
@@ -189,7 +198,7 @@ void Client::request_rows(std::size_t table, Verb verb, float rate,
       }
     }
     Call& now = call(server, head, packed.bytes());
-    now.values = std::move(packed);
+    now.sent = std::move(packed);
     now.rows_into = into;
     now.positions = std::move(parts.positions[server]);
   }
@@ -207,17 +216,14 @@ void Client::pull_rows(std::size_t table, std::span<const std::uint64_t> rows,
 }
 
 bool Client::poll(Call& call) {
-  bool happened =
-      std::erase_if(call.sends, [&](Request& send) { return transport_.test(send); }) > 0;
+  bool happened = drop_completed(transport_, call.sends);
   if (!call.heard) {
     if (!transport_.test(call.hears)) return happened;
     call.heard = true;
     hear(call);
     happened = true;
   }
-  happened |=
-      std::erase_if(call.slices, [&](Request& slice) { return transport_.test(slice); }) > 0;
-  return happened;
+  return drop_completed(transport_, call.slices) || happened;
 }
 
 // An answer has come: what it brings goes into its place, or is received into it.
@@ -249,11 +255,10 @@ void Client::hear(Call& call) {
   if (!kVerbs[static_cast<std::size_t>(call.head.verb)].receives) return;
   if (!call.rows_into.empty()) {
     const std::size_t width = tables_[call.head.table].width;
-    pool_.give(std::move(call.values));
-    call.values = pool_.take(sizeof(float) * width * call.positions.size());
+    call.received = pool_.take(sizeof(float) * width * call.positions.size());
   }
   const std::span<std::byte> into =
-      call.rows_into.empty() ? std::as_writable_bytes(call.into) : call.values.bytes();
+      call.rows_into.empty() ? std::as_writable_bytes(call.into) : call.received.bytes();
   if (answer.bytes != into.size() || along.size() != (slices_of(into.size()) ? 0 : into.size())) {
     throw Failure(FailureKind::corrupt,
                   from + ": " + std::to_string(answer.bytes) + " bytes came where " +
@@ -279,7 +284,7 @@ void Client::hear(Call& call) {
 void Client::finish(Call& call) {
   if (!call.rows_into.empty() && call.head.verb == Verb::pull) {
     const std::size_t width = tables_[call.head.table].width;
-    const float* from = call.values.floats().data();
+    const float* from = call.received.floats().data();
     for (const std::uint32_t position : call.positions) {
       std::memcpy(call.rows_into.data() + position * width, from, sizeof(float) * width);
       from += width;
@@ -287,7 +292,8 @@ void Client::finish(Call& call) {
   }
   pool_.give(std::move(call.request));
   pool_.give(std::move(call.answer));
-  pool_.give(std::move(call.values));
+  pool_.give(std::move(call.sent));
+  pool_.give(std::move(call.received));
 }
 
 void Client::settle(Deadline deadline) {
@@ -314,7 +320,7 @@ void Client::settle(Deadline deadline) {
 }
 
 void Client::leave(Deadline deadline) {
-  ++requests_;
+  begin_request();
   for (std::uint32_t server = 0; server < servers(); ++server) {
     call(server, {.verb = Verb::leave, .request = requests_}, {});
   }
@@ -324,7 +330,7 @@ void Client::leave(Deadline deadline) {
 Client::Share Client::read(std::size_t table, std::uint32_t server, Range range,
                            std::span<float> into, Deadline deadline) {
   settle(deadline);
-  ++requests_;
+  begin_request();
   const Message head{.verb = Verb::read,
                      .table = static_cast<std::uint16_t>(table),
                      .request = requests_,
@@ -347,7 +353,7 @@ Client::Share Client::read(std::size_t table, std::uint32_t server, Range range,
 void Client::write(std::size_t table, std::uint32_t server, Range range,
                    std::span<const float> from, Share share, Deadline deadline) {
   settle(deadline);
-  ++requests_;
+  begin_request();
   const Message head{.verb = Verb::write,
                      .table = static_cast<std::uint16_t>(table),
                      .request = requests_,

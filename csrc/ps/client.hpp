@@ -45,6 +45,9 @@ class Client {
   // Completes all requests. Throws Failure: config for what a server refuses, timeout.
   void settle(Deadline deadline);
 
+  // Gives up what is under way, which breaks the transport.
+  void give_up() noexcept;
+
   // Tells the servers that this worker is done. Completes all requests.
   void leave(Deadline deadline);
 
@@ -80,6 +83,7 @@ class Client {
     std::vector<std::vector<std::uint32_t>> positions;  // in the caller's order
   };
 
+  void begin_request();
   Call& call(std::uint32_t server, Message head, std::span<const std::byte> values);
   void check_rows(std::size_t table, std::span<const std::uint64_t> rows, std::size_t floats) const;
   Split split(std::size_t table, std::span<const std::uint64_t> rows) const;

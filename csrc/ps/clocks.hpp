@@ -33,9 +33,11 @@ class Clocks {
   void left(int worker) { done_[index(worker)] = kLeft; }
   bool has_left(int worker) const { return done_[index(worker)] == kLeft; }
 
-  // Starts anew, as if all had pushed so many steps.
+  // Starts anew, as if all that have not left had pushed so many steps.
   void reset(std::uint64_t steps) {
-    std::ranges::fill(done_, steps);
+    for (std::uint64_t& done : done_) {
+      if (done != kLeft) done = steps;
+    }
     applied_ = steps;
   }
 

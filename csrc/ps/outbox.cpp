@@ -78,12 +78,6 @@ void Outbox::pump() {
   }
 }
 
-bool Outbox::poll(Answer& answer) {
-  const std::size_t before = answer.flights.size();
-  std::erase_if(answer.flights, [&](Request& flight) { return transport_.test(flight); });
-  return answer.flights.size() != before;
-}
-
 bool Outbox::poll() {
   bool happened = false;
   for (auto small = small_.begin(); small != small_.end();) {
@@ -96,7 +90,7 @@ bool Outbox::poll() {
     }
   }
   for (auto answer = answers_.begin(); answer != answers_.end();) {
-    happened |= poll(*answer);
+    happened |= drop_completed(transport_, answer->flights);
     if (answer->sent == answer->values.size() && answer->flights.empty()) {
       pool_.give(std::move(answer->own));
       answer = answers_.erase(answer);

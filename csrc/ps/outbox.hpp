@@ -61,7 +61,6 @@ class Outbox {
     Request request;
   };
 
-  bool poll(Answer& answer);
   void pump();
 
   Transport& transport_;

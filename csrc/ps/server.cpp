@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <new>
 #include <utility>
 
 #include "codec/random.hpp"
@@ -37,10 +38,15 @@ Server::Server(Transport& transport, std::vector<TableSpec> tables, ServerPlace 
       worker_of_(static_cast<std::size_t>(transport.size()), -1),
       keys_(place_.workers.size(), std::vector<KeySet>(kKeySets * shard_.tables())),
       waiting_(shard_.tables()),
-      request_(shard_.pool().take(sizeof(Message) + kInline)) {
+      request_(shard_.pool().take(sizeof(Message) + kInline)),
+      left_(place_.workers.size(), false) {
   for (std::size_t i = 0; i < place_.workers.size(); ++i) {
     worker_of_.at(static_cast<std::size_t>(place_.workers[i])) = static_cast<int>(i);
   }
+}
+
+Server::~Server() {
+  for (Coming& coming : coming_) drop(coming);
 }
 
 Server::Counts Server::counts() const {
@@ -62,12 +68,12 @@ void Server::run(std::chrono::duration<double> timeout, const std::function<void
     if (happened) {
       backoff.busy();
     } else {
-      if (left_ == place_.workers.size() && outbox_.empty()) return;
-      answer_late();
+      if (std::ranges::count(left_, false) == 0 && outbox_.empty()) return;
       backoff.idle();
     }
-    if (watch && Clock::now() >= next_watch) {
-      watch();
+    if (Clock::now() >= next_watch) {
+      answer_late();
+      if (watch) watch();
       next_watch = Clock::now() + kWatchEvery;
     }
   }
@@ -117,18 +123,25 @@ void Server::admit(Arrival from) {
     answer(worker, head, Status::refused, refusal.why);
     return;
   }
-  Coming coming{head, worker, shard_.pool().take(head.bytes), {}, after(Clock::now(), timeout_)};
+  Buffer body;
+  try {
+    body = shard_.pool().take(head.bytes);
+  } catch (const std::bad_alloc&) {
+    answer(worker, head, Status::refused, "the server has no memory for it");
+    return;
+  }
+  Coming& coming = coming_.emplace_back(
+      Coming{head, worker, std::move(body), {}, after(Clock::now(), timeout_)});
   if (along == head.bytes) {
     std::ranges::copy(request_.bytes().subspan(sizeof head), coming.body.bytes().begin());
-  } else {
-    for (std::size_t start = 0; start < head.bytes; start += kSlice) {
-      const std::size_t length = std::min(kSlice, head.bytes - start);
-      coming.slices.emplace_back();
-      transport_.receive(coming.slices.back(), from.peer, tag_of(Leg::up, head.request),
-                         coming.body.bytes().subspan(start, length));
-    }
+    return;
   }
-  coming_.push_back(std::move(coming));
+  coming.slices.reserve(slices_of(head.bytes));
+  for (std::size_t start = 0; start < head.bytes; start += kSlice) {
+    const std::size_t length = std::min(kSlice, head.bytes - start);
+    transport_.receive(coming.slices.emplace_back(), from.peer, tag_of(Leg::up, head.request),
+                       coming.body.bytes().subspan(start, length));
+  }
 }
 
 // Handles what is whole: the requests of a worker in the order in which it sent them.
@@ -137,32 +150,47 @@ bool Server::take_slices() {
   std::vector<bool> held_up(place_.workers.size(), false);
   for (auto coming = coming_.begin(); coming != coming_.end();) {
     try {
-      happened |=
-          std::erase_if(coming->slices, [&](Request& slice) { return transport_.test(slice); }) > 0;
+      if (drop_completed(transport_, coming->slices)) {
+        coming->deadline = after(Clock::now(), timeout_);
+        happened = true;
+      }
     } catch (const Failure& failure) {
-      answer(coming->worker, coming->head, Status::refused, failure.what());
-      coming->deadline = {};
+      coming->wrong = failure.what();
     }
-    const bool whole = coming->slices.empty();
+    if (!coming->slices.empty() && Clock::now() >= coming->deadline) {
+      coming->wrong = "its values did not come";
+    }
     const auto worker = static_cast<std::size_t>(coming->worker);
-    if (held_up[worker] || (!whole && Clock::now() < coming->deadline)) {
+    const bool waits = !coming->slices.empty() || runs_ahead(coming->head);
+    if (held_up[worker] || (waits && coming->wrong.empty())) {
       held_up[worker] = true;
       ++coming;
       continue;
     }
     Coming now = std::move(*coming);
     coming = coming_.erase(coming);
-    if (whole) {
+    happened = true;
+    if (now.wrong.empty()) {
       handle(now.worker, now.head, std::move(now.body));
-      happened = true;
-      continue;
+    } else {  // as if nothing had come
+      drop(now);
+      answer(now.worker, now.head, Status::refused, now.wrong);
     }
-    // the rest never came: as if nothing had
-    refused_.fetch_add(1, std::memory_order_relaxed);
-    for (Request& slice : now.slices) transport_.cancel(slice);
-    if (transport_.unsettled()) static_cast<void>(now.body.memory.release());
   }
   return happened;
+}
+
+// Whether a push must wait for slower workers, as their steps would need memory without a limit.
+bool Server::runs_ahead(const Message& head) {
+  if (head.verb != Verb::push && head.verb != Verb::push_pull) return false;
+  if (shard_.spec(head.table).consistency != Consistency::bsp) return false;
+  return head.step >= shard_.clocks(head.table).applied() + Shard::kAhead;
+}
+
+void Server::drop(Coming& coming) {
+  for (Request& slice : coming.slices) transport_.cancel(slice);
+  coming.slices.clear();
+  if (transport_.unsettled()) static_cast<void>(coming.body.memory.release());
 }
 
 void Server::check(const Message& head) const {
@@ -234,8 +262,11 @@ void Server::handle(int worker, const Message& head, Buffer body) {
   try {
     switch (head.verb) {
       case Verb::leave:
+        for (std::size_t table = 0; table < shard_.tables(); ++table) {
+          outbox_.settle(table, after(Clock::now(), timeout_));
+        }
         shard_.leave(worker, [](Range) {});
-        ++left_;
+        left_[static_cast<std::size_t>(worker)] = true;
         answer(worker, head, Status::done, {});
         for (std::size_t table = 0; table < shard_.tables(); ++table) answer_waiting(table);
         return;
@@ -279,7 +310,7 @@ void Server::push(int worker, const Message& head, std::vector<std::uint32_t> sl
   Clocks& clocks = shard_.clocks(table);
   const bool bsp = shard_.spec(table).consistency == Consistency::bsp;
   const Clocks::Turn turn = clocks.turn(worker, head.step);
-  if (turn == Clocks::Turn::early || (bsp && head.step >= clocks.applied() + Shard::kAhead)) {
+  if (turn == Clocks::Turn::early) {
     throw Refusal{"step " + std::to_string(head.step) + " of '" + shard_.spec(table).name +
                   "' is not the worker's next one"};
   }
@@ -365,17 +396,15 @@ void Server::answer(int worker, const Message& head, Status status, const std::s
                std::as_bytes(std::span(text)));
 }
 
-bool Server::answer_late() {
+void Server::answer_late() {
   const Clock::time_point now = Clock::now();
-  bool happened = false;
   for (std::list<Waiting>& list : waiting_) {
-    happened |= std::erase_if(list, [&](const Waiting& one) {
-                  if (now < one.late_at) return false;
-                  answer(one.worker, one.head, Status::late, late_ones(one));
-                  return true;
-                }) > 0;
+    std::erase_if(list, [&](const Waiting& one) {
+      if (now < one.late_at) return false;
+      answer(one.worker, one.head, Status::late, late_ones(one));
+      return true;
+    });
   }
-  return happened;
 }
 
 // Who keeps a pull waiting.

@@ -30,6 +30,9 @@ struct ServerPlace {
 class Server {
  public:
   Server(Transport& transport, std::vector<TableSpec> tables, ServerPlace place);
+  ~Server();
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
 
   // Serves until every worker has left, or stop() was called. `watch` is called now and then, and
   // may throw. timeout: longest time for the rest of a message that has begun to come.
@@ -55,6 +58,7 @@ class Server {
     Buffer body;
     std::vector<Request> slices;
     Deadline deadline;
+    std::string wrong = {};  // why it cannot be handled
   };
 
   struct Waiting {
@@ -72,10 +76,12 @@ class Server {
   bool take_request();
   bool take_slices();
   void admit(Arrival from);
+  bool runs_ahead(const Message& head);
+  void drop(Coming& coming);
   void handle(int worker, const Message& head, Buffer body);
   void push(int worker, const Message& head, std::vector<std::uint32_t> slots, Buffer values);
   void answer_waiting(std::size_t table);
-  bool answer_late();
+  void answer_late();
   void answer(const Waiting& waiting);
   void answer(int worker, const Message& head, Status status, const std::string& text);
   void read_table(int worker, const Message& head);
@@ -101,7 +107,7 @@ class Server {
   std::vector<std::list<Waiting>> waiting_;  // by table
   Clock::duration timeout_{};
   Buffer request_;
-  std::size_t left_ = 0;
+  std::vector<bool> left_;  // by worker
   std::atomic<bool> stopped_{false};
   std::atomic<std::uint64_t> requests_{0}, refused_{0}, pushes_{0}, pulls_{0}, pending_{0};
 };

@@ -19,8 +19,10 @@ from mpimlsys.types import Array, Bucket, Segment, State
 
 # how long to wait beyond the operations' own deadline for their story
 _STORY_S = 5.0
-# steps that asp lets workers be apart before they hear of each other's votes
-_ASP_LAG = 64
+# steps that workers may be apart, whatever consistency allows, so that they hear of each other
+_MOST_LAG = 64
+# requests are numbered, and not all numbers can be told apart at the same time
+_MOST_BUCKETS = 1000
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,11 @@ class ParameterServers:
         try:
             if parameters.dtype != np.float32:
                 raise ConfigError("parameter servers hold float32: set job.dtype = 'float32'.")
+            if len(buckets) > _MOST_BUCKETS:
+                raise ConfigError(
+                    f"{len(buckets)} buckets are too many for parameter servers; raise "
+                    "exchange.bucket_bytes."
+                )
             rule, numbers = optimizer.server_rule()
             tables = [
                 ps.Table(
@@ -103,7 +110,6 @@ class ServersExchange:
         self._lr = 0.0
         self._begun: set[int] = set()
         self._sent_before = 0
-        self._closed = False
         self._put()
 
     def begin_step(self, lr: float) -> None:
@@ -199,11 +205,7 @@ class ServersExchange:
 
     def close(self) -> None:
         """Leave the servers, and stop the background thread."""
-        if self._closed:
-            return
-        self._closed = True
-        ticket = self._engine.ps_leave(self._client.native, timeout_s=self._ctx.timeout_s)
-        self._engine.wait(ticket, timeout_s=self._ctx.timeout_s + _STORY_S)
+        self._client.close()
         self._engine.close(timeout_s=5.0)
 
     def _put(self) -> None:
@@ -240,4 +242,4 @@ def _lag(consistency: str) -> int:
     if consistency == "bsp":
         return 0
     match = re.fullmatch(r"ssp:(\d+)", consistency)
-    return int(match[1]) + 1 if match else _ASP_LAG
+    return min(int(match[1]) + 1, _MOST_LAG) if match else _MOST_LAG

@@ -52,6 +52,8 @@ class Client:
             servers=wiring.servers,
             patience_s=0.9 * ctx.timeout_s,
         )
+        self._closed = False
+        ctx.call_at_close(self.close)
 
     def push(self, table: str, gradient: Array, *, lr: float, into: Array | None = None) -> None:
         """Send this step's gradient of a dense table.
@@ -162,7 +164,13 @@ class Client:
         return found
 
     def close(self) -> None:
-        """Tell the servers that this worker is done; they end when all are."""
+        """Tell the servers that this worker is done; they end when all are.
+
+        Called at exit too.
+        """
+        if self._closed:
+            return
+        self._closed = True
         self._ctx.native.ps_leave(self.transport, self.native, timeout_s=self._ctx.timeout_s)
 
     def number(self, table: str) -> int:

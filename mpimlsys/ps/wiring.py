@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from time import monotonic, sleep
 from typing import Any
 
 from mpimlsys.context import Context
-from mpimlsys.errors import ConfigError
+from mpimlsys.errors import ConfigError, Timeout
 from mpimlsys.ps.table import Table, from_json, to_json
 
 _DECLINED = b"!"
+_POLL_S = 0.002
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ def decline(ctx: Context, why: str) -> None:
     """
     if "server" in ctx.roles and not ctx.servers_called:
         ctx.servers_called = True
+        _meet(ctx)
         ctx.gather_bytes(_DECLINED + why.encode())
 
 
@@ -59,6 +62,7 @@ def wire(ctx: Context, tables: Sequence[Table] | None) -> Wiring:
         error.on_all_ranks = True
         raise error
     ctx.servers_called = True
+    _meet(ctx)
     told = ctx.gather_bytes(b"" if tables is None else to_json(tables))
     if told[workers[0]].startswith(_DECLINED):
         error = ConfigError(told[workers[0]].removeprefix(_DECLINED).decode())
@@ -76,3 +80,16 @@ def wire(ctx: Context, tables: Sequence[Table] | None) -> Wiring:
             table.native(ctx.native)
     transport = ctx.network.transport(ctx.network.own(ctx.world.Dup()), waiting=workers)
     return Wiring(agreed, transport, workers, servers)
+
+
+def _meet(ctx: Context) -> None:
+    """Wait for all ranks: servers for as long as the workers load their data."""
+    everybody = ctx.world.Ibarrier()
+    began = monotonic()
+    while not everybody.Test():
+        if ctx.role == "worker" and monotonic() - began > ctx.timeout_s:
+            raise Timeout(
+                f"not all ranks came to the parameter servers within {ctx.timeout_s:g} s "
+                "(comm.timeout_s)."
+            )
+        sleep(_POLL_S)

@@ -39,7 +39,7 @@ def trace(path: str | Path, *, limit: int = LIMIT) -> Iterator[None]:
         >>> with mls.trace("steps.json.gz"):
         ...     trainer.fit(dataset, max_steps=20)
     """
-    ctx = context.init()
+    ctx = context.init().among_peers()
     if ctx.trace.on:
         raise ConfigError("a trace is being recorded already; end it before the next one.")
     with ExitStack() as stack:

@@ -24,12 +24,15 @@ class Ballots:
     Args:
         ctx: of the workers.
         lag: steps after which votes are counted; 0 waits for all.
+
+    Attributes:
+        lag: of these workers; 0 where there is one.
     """
 
     def __init__(self, ctx: Context, lag: int) -> None:
-        self._ctx, self._lag = ctx, lag
-        alone = ctx.group.size == 1
-        self._engine: Any = ctx.peers.open_engine() if lag and not alone else None
+        self._ctx = ctx
+        self.lag = lag if ctx.group.size > 1 else 0
+        self._engine: Any = ctx.peers.open_engine() if self.lag else None
         self._cast: deque[tuple[int, Array]] = deque()
 
     def cast(self, votes: Array) -> Array | None:
@@ -47,7 +50,7 @@ class Ballots:
         own = votes.copy()
         ticket = self._engine.all_reduce(own, "sum", label=LABEL, timeout_s=ctx.timeout_s)
         self._cast.append((ticket, own))
-        return self._count() if len(self._cast) > self._lag else None
+        return self._count() if len(self._cast) > self.lag else None
 
     def rest(self) -> list[Array]:
         """Votes that were cast and not counted yet, in their order. Collective."""

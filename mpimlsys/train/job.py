@@ -62,34 +62,53 @@ def train(
         clocks = ctx.gather(np.array([time.time()]))[:, 0]
         if remark := summary.clock_remark(clocks.tolist()):
             say(f"warning: {remark}")
-        threads = ctx.limit_blas_threads(job.job.blas_threads)
+        ctx.limit_blas_threads(job.job.blas_threads)
         try:
             bench = build(ctx, job)
         except MpimlsysError as error:
             if error.on_all_ranks:
                 ps.decline(world, f"the workers have failed: {error}")
             raise
-        folder = None
-        with ctx.together():
-            if ctx.is_root:
-                folder = RunFolder.create(job.out, resume, say)
-                _check_checkpoints(job, resume)
-                folder.write_job(resolved.to_toml())
-        ctx.log_stalls(RunFolder(job.out).stalls)
-        if resume:
-            restore(ctx, bench, job.checkpoint_dir, say)
-        say(summary.banner(ctx, bench, threads))
-        run = _Run(ctx, bench, folder, cadence, stop, say)
         try:
-            with nullcontext() if trace is None else timeline.trace(trace):
-                run.steps()
-                evaluation = run.finish()
-        except Diverged as error:
-            raise Diverged(f"{error} {run.last_checkpoint()}") from error
+            return _trained(ctx, bench, resolved, cadence, stop, say, resume, trace)
         finally:
-            run.close()
-        say(summary.ending(ctx, job, evaluation, run.result))
-        return evaluation
+            bench.trainer.close()  # servers wait for that
+
+
+def _trained(
+    ctx: Context,
+    bench: Workbench,
+    resolved: ResolvedJob,
+    cadence: Cadence,
+    stop: StopRequest,
+    say: Callable[[str], None],
+    resume: bool,
+    trace: Path | None,
+) -> Evaluation:
+    """Train what was built. Collective over the workers."""
+    job = resolved.job
+    folder = None
+    with ctx.together():
+        if ctx.is_root:
+            folder = RunFolder.create(job.out, resume, say)
+            _check_checkpoints(job, resume)
+            folder.write_job(resolved.to_toml())
+    ctx.log_stalls(RunFolder(job.out).stalls)
+    if resume:
+        restore(ctx, bench, job.checkpoint_dir, say)
+    threads = ctx.limit_blas_threads(job.job.blas_threads)
+    say(summary.banner(ctx, bench, threads))
+    run = _Run(ctx, bench, folder, cadence, stop, say)
+    try:
+        with nullcontext() if trace is None else timeline.trace(trace):
+            run.steps()
+            evaluation = run.finish()
+    except Diverged as error:
+        raise Diverged(f"{error} {run.last_checkpoint()}") from error
+    finally:
+        run.close()
+    say(summary.ending(ctx, job, evaluation, run.result))
+    return evaluation
 
 
 class _Run:
@@ -108,7 +127,7 @@ class _Run:
         self._cadence, self._stop, self._say = cadence, stop, say
         self._begun_at = monotonic()
         self._ends_at = float(config.environment().slurm_end_time or "inf")
-        self._out_of_time = False
+        self._out_of_time = self._due = False
         self._samples, self._training_s, self._loss = 0, 0.0, float("nan")
         self._evaluation: Evaluation | None = None
         self._recorder: Recorder | None = None
@@ -177,27 +196,27 @@ class _Run:
         self._trainer.close()
 
     def _intentions(self) -> Intentions:
-        checkpoint_due = False
         stop = self._stop.signal_number
         failure = self._saver.failure
         if self._recorder is not None:  # rank 0
             failure = failure or self._recorder.failure
             epochs, rest = divmod(self._trainer.steps_done + 1, self._per_epoch())
             elapsed = monotonic() - self._begun_at
-            checkpoint_due = self._cadence.due(
+            # until it is saved, as a wish may be heard some steps later, or not at all
+            self._due = self._due or self._cadence.due(
                 elapsed_s=elapsed,
                 steps_done=self._trainer.steps_done + 1,
                 epochs_done=0 if rest else epochs,
             )
             self._out_of_time = should_stop(
                 left_s=self._ends_at - time.time(),
-                due=checkpoint_due,
+                due=self._due,
                 interval_s=elapsed,
                 saving_s=self._saver.longest_s,
             )
             if self._out_of_time:
                 stop = stop or signal.SIGUSR1
-        return Intentions(stop, checkpoint_due, self._saver.written, failure)
+        return Intentions(stop, self._due, self._saver.written, failure)
 
     def _after(self, report: StepReport) -> None:
         self._samples += report.samples
@@ -227,8 +246,8 @@ class _Run:
 
     def _save(self) -> None:
         trainer = self._trainer
+        trainer.settle()
         trainer.check_finite()
-        trainer.exchange.gather()
         with self._ctx.together():
             if self._recorder is not None:  # rank 0
                 self._recorder.flush()
@@ -236,6 +255,7 @@ class _Run:
         own = trainer.own_state_dict()
         self._saver.begin(trainer.steps_done, tensors, self._bench.manifest(), own)
         self._begun_at = monotonic()
+        self._due = False
 
     def _path(self) -> Path:
         return checkpoint.path_of(self._job.checkpoint_dir, self._saver.saved_step)

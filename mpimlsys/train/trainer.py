@@ -347,7 +347,7 @@ class Trainer:
         else:
             ballot = counted
             self._judge(ballot, inputs)
-        if self.steps_done - self.exchange.lag < self._heard_from:
+        if self.steps_done - self._ballots.lag < self._heard_from:
             ballot[[_CHECKPOINT, _WRITTEN]] = 0  # from before the last one was heard
         written = int(ballot[_WRITTEN]) == ctx.group.size
         if written or ballot[_CHECKPOINT]:
@@ -424,6 +424,13 @@ class Trainer:
     def _raise_diverged(self, loss: float, inputs: Array) -> None:
         """Find the first rank and layer with a number that is not finite, and raise on all."""
         ctx = self.context
+        if self._ballots.lag or self.exchange.updates_parameters:
+            # that step's batch or parameters are no longer there
+            raise Diverged(
+                f"the loss became {loss} in one of the {self._ballots.lag + 1} steps up to "
+                f"{self.steps_done + 1}. Try a lower learning rate (optimizer.lr is "
+                f"{self.optimizer.lr:g})."
+            )
         place = ""
         if len(inputs):
             place = first_nonfinite(self.model, self.space, inputs, self._phase(training=True))

@@ -273,6 +273,36 @@ TEST(a_worker_sees_what_it_has_pushed_however_large_that_was) {
   });
 }
 
+TEST(pushes_that_run_far_ahead_wait_for_the_slow_worker) {
+  constexpr int kSteps = 3 * static_cast<int>(Shard::kAhead);
+  Cluster{2, 1, {dense(4)}}.run([&](Client& client, int worker, Transport&) {
+    const std::vector<float> one(4, -1.0f);
+    std::vector<float> seen(4);
+    if (worker == 1) std::this_thread::sleep_for(50ms);
+    for (int step = 0; step < kSteps; ++step) client.push(0, 1.0f, one, {});
+    client.pull(0, seen);
+    client.settle(soon());
+    CHECK(seen[0] == 2.0f * kSteps);
+    client.leave(soon());
+  });
+}
+
+TEST(a_worker_that_leaves_twice_is_one_that_left) {
+  Cluster{2, 1, {dense(4)}}.run([&](Client& client, int worker, Transport&) {
+    if (worker == 0) {
+      client.leave(soon());
+      client.leave(soon());
+      return;
+    }
+    std::this_thread::sleep_for(20ms);
+    std::vector<float> seen(4);
+    client.push(0, 1.0f, std::vector<float>(4, -1.0f), seen);
+    client.settle(soon());
+    CHECK(seen[1] == 1.0f);
+    client.leave(soon());
+  });
+}
+
 TEST(a_share_that_was_read_can_be_written_to_another_number_of_servers) {
   TableSpec table = dense(10'001);
   table.rule = {.id = RuleId::adam};
