@@ -45,9 +45,9 @@ BY_HAND = {
     ),
     "ps.sbatch": (
         [
-            f"srun --het-group=0,1 --mpi=pmix {TRAIN} "
+            f"srun --het-group=0,1 --mpi=pmix {TRAIN} --set exchange.kind=ps "
             "--set cluster.servers=2 --set cluster.placement=pack",
-            f"{TRAIN} --set cluster.servers=2 --set cluster.placement=pack",
+            f"{TRAIN} --set exchange.kind=ps --set cluster.servers=2 --set cluster.placement=pack",
         ],
         "42",
     ),
