@@ -18,7 +18,7 @@ def banner(ctx: Context, bench: Workbench, threads: int) -> str:
     """Ranks, threads, model, data and folder, in a few lines."""
     job = bench.job
     nodes = f"{ctx.node_count} node{'s' * (ctx.node_count > 1)}"
-    ranks = f"{ctx.size} rank{'s' * (ctx.size > 1)} on {nodes}"
+    ranks = f"{_ranks(ctx)} on {nodes}"
     blas = f"{threads} BLAS thread{'s' * (threads > 1)} per rank"
     test = f", {len(bench.test):,} for the test" if bench.test is not None else ""
     batch = job.data.batch_size or len(bench.train)
@@ -37,12 +37,11 @@ def banner(ctx: Context, bench: Workbench, threads: int) -> str:
 def ending(ctx: Context, job: Job, evaluation: Evaluation, result: Mapping[str, Any]) -> str:
     """The result, where it is, and what to try next."""
     part = "test" if f"test_{evaluation.measure_name}" in result else "train"
-    ranks = f"{ctx.size} rank{'s' * (ctx.size > 1)}"
     return "\n".join(
         [
             "",
             f"{describe(evaluation, part)} after {result['steps']:,} steps; "
-            f"{result['samples_per_s']:,.0f} samples/s on {ranks}",
+            f"{result['samples_per_s']:,.0f} samples/s on {_ranks(ctx)}",
             f"  checkpoint  {result['checkpoint']} ({result['checkpoints']} written; training "
             f"stood still for {result['checkpoint_stall_s']:.2f} s)",
             f"  curves      {job.out / 'curves.png'}",
@@ -77,7 +76,8 @@ def clock_remark(clocks: Sequence[float]) -> str:
 
 def command(ctx: Context) -> str:
     """What starts a job as this one was started."""
-    return f"mpimlsys launch -n {ctx.size}" if ctx.size > 1 else "mpimlsys train"
+    ranks = ctx.world.size  # with those that serve
+    return f"mpimlsys launch -n {ranks}" if ranks > 1 else "mpimlsys train"
 
 
 def describe(evaluation: Evaluation, part: str) -> str:
@@ -85,3 +85,12 @@ def describe(evaluation: Evaluation, part: str) -> str:
     if evaluation.measure_name == "accuracy":
         return f"{part} accuracy {100 * evaluation.measure:.2f} %"
     return f"{part} {evaluation.measure_name} {evaluation.measure:.4g}"
+
+
+def _ranks(ctx: Context) -> str:
+    """``"4 ranks"`` or ``"3 workers and 1 server"``."""
+    servers = ctx.world.size - ctx.size
+    if not servers:
+        return f"{ctx.size} rank{'s' * (ctx.size > 1)}"
+    workers = f"{ctx.size} worker{'s' * (ctx.size > 1)}"
+    return f"{workers} and {servers} server{'s' * (servers > 1)}"

@@ -74,6 +74,8 @@ def test_workers_that_need_not_wait_for_each_other_learn_too(train, consistency)
     keys = (*SERVED, f"exchange.consistency={consistency}", "job.max_steps=25", "optimizer.lr=0.1")
     done, out = train("run", *keys, ranks=4)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 workers and 1 server on 1 node" in done.stdout
+    assert "mpimlsys launch -n 4 " in done.stdout  # what to try next, with as many ranks
     assert len(losses(out)) == 25
     assert json.loads((out / "result.json").read_text())["test_accuracy"] > 0.25
     assert (out / "checkpoints" / "step-0000000025").is_dir()
