@@ -1,7 +1,8 @@
 """The job file: every key with its type, default and meaning, and the reader that checks it.
 
 The dataclasses below are the single description of a job. The reader, ``--set``, ``--dry-run``
-and ``docs/job-file.md`` are all derived from them.
+and ``docs/job-file.md`` are all derived from them. The file is long because a job has many keys,
+each with its documentation beside it.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ struct Client::Call {
   Request hears = {};
   std::vector<Request> slices = {};
   bool heard = false;
+  Share* share = nullptr;  // of a read: where to put what its answer says
 };
 
 Client::Client(Transport& transport, std::vector<TableSpec> tables, std::vector<int> servers,
@@ -265,10 +266,9 @@ void Client::hear(Call& call) {
                       std::to_string(into.size()) + " were expected",
                   {call.rank});
   }
-  call.head.staleness = answer.staleness;
-  call.head.updates = answer.updates;
-  call.head.step = answer.step;
-  if (call.head.verb != Verb::read) {
+  if (call.share) {
+    *call.share = {answer.updates, answer.step};
+  } else {
     ++staleness_[std::min<std::size_t>(answer.staleness, staleness_.size() - 1)];
   }
   std::ranges::copy(along, into.begin());
@@ -339,13 +339,7 @@ Client::Share Client::read(std::size_t table, std::uint32_t server, Range range,
   Call& now = call(server, head, {});
   now.into = into;
   Share share;
-  Backoff backoff;
-  while (!now.heard) {
-    if (poll(now)) continue;
-    transport_.keep_waiting_for(now.rank, deadline);
-    backoff.idle();
-  }
-  share = {now.head.updates, now.head.step};
+  now.share = &share;
   settle(deadline);
   return share;
 }

@@ -7,14 +7,15 @@ ready in, so that the background threads of all ranks run the same operations.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mpimlsys import compress as compression
 from mpimlsys.context import Context
 from mpimlsys.errors import ConfigError
-from mpimlsys.types import Array, Bucket, Segment, State
+from mpimlsys.exchange.stateless import Stateless
+from mpimlsys.types import Array, Bucket, Segment
 
 _STORY_S = 1.0  # lets the operation's own deadline come first: its error names the peer
 
@@ -62,9 +63,10 @@ class AllReduce:
         return CompressedExchange(ctx, buckets, segments, how, self.seed)
 
 
-class AllReduceExchange:
+class AllReduceExchange(Stateless):
     """The live exchange; made by :meth:`AllReduce.open`."""
 
+    kind = "allreduce"
     updates_parameters = False
     lag = 0
 
@@ -108,45 +110,9 @@ class AllReduceExchange:
     def gather(self) -> None:
         """All ranks have the same parameters and state at all times."""
 
-    def note_loss(self, loss: float) -> None:
-        """Learn the global loss of the step whose exchange has finished."""
-
-    def news(self) -> list[str]:
-        """What the user should know, said once."""
-        return []
-
     def sent_bytes(self) -> int | None:
         """What this rank sent in the last step; None where that is not counted."""
         return None
-
-    def state_dict(self) -> State:
-        """All-reduce keeps nothing between steps."""
-        return {}
-
-    def own_state_dict(self) -> State | None:
-        """What each rank has of its own: nothing."""
-        return None
-
-    def handed_out(
-        self,
-        own: Mapping[str, Array],  # noqa: ARG002
-        state: Mapping[str, Array],  # noqa: ARG002
-        rank: int,  # noqa: ARG002
-    ) -> State:
-        """What a rank needs of all ranks' own states: nothing."""
-        return {}
-
-    def load_state_dict(
-        self,
-        state: Mapping[str, Array],
-        own: Mapping[str, Array],  # noqa: ARG002
-    ) -> None:
-        """Accepts only the empty state."""
-        if state:
-            raise ConfigError(
-                f"this checkpoint holds exchange state ({', '.join(sorted(state))}) that "
-                "exchange.kind = 'allreduce' does not know; use the job it was written with."
-            )
 
     def close(self) -> None:
         """Stop the background thread."""

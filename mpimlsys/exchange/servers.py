@@ -15,7 +15,8 @@ import numpy as np
 from mpimlsys import ps
 from mpimlsys.context import Context
 from mpimlsys.errors import ConfigError
-from mpimlsys.types import Array, Bucket, Segment, State
+from mpimlsys.exchange.stateless import Stateless
+from mpimlsys.types import Array, Bucket, Segment
 
 # how long to wait beyond the operations' own deadline for their story
 _STORY_S = 5.0
@@ -84,13 +85,14 @@ class ParameterServers:
         return ServersExchange(ctx, buckets, parameters, optimizer, tables)
 
 
-class ServersExchange:
+class ServersExchange(Stateless):
     """The live exchange; made by :meth:`ParameterServers.open`.
 
     Attributes:
         lag: steps that workers may be apart.
     """
 
+    kind = "ps"
     updates_parameters = True
 
     def __init__(
@@ -156,13 +158,6 @@ class ServersExchange:
             self._optimizer.steps = updates
         self._barrier()
 
-    def note_loss(self, loss: float) -> None:
-        """The loss changes nothing here."""
-
-    def news(self) -> list[str]:
-        """Nothing happens that the user should know."""
-        return []
-
     def sent_bytes(self) -> int | None:
         """What this worker sent in the last step."""
         sent: int = self._client.native.sent_bytes - self._sent_before
@@ -173,34 +168,9 @@ class ServersExchange:
         """See :attr:`mpimlsys.ps.Client.staleness`."""
         return self._client.staleness
 
-    def state_dict(self) -> State:
-        """All state is the parameters' and the optimiser's: see :meth:`gather`."""
-        return {}
-
-    def own_state_dict(self) -> State | None:
-        """What each rank has of its own: nothing."""
-        return None
-
-    def handed_out(
-        self,
-        own: Mapping[str, Array],  # noqa: ARG002
-        state: Mapping[str, Array],  # noqa: ARG002
-        rank: int,  # noqa: ARG002
-    ) -> State:
-        """What a rank needs of all ranks' own states: nothing."""
-        return {}
-
-    def load_state_dict(
-        self,
-        state: Mapping[str, Array],
-        own: Mapping[str, Array],  # noqa: ARG002
-    ) -> None:
+    def load_state_dict(self, state: Mapping[str, Array], own: Mapping[str, Array]) -> None:
         """Put the parameters and the optimiser's state, just loaded, onto the servers."""
-        if state:
-            raise ConfigError(
-                f"this checkpoint holds exchange state ({', '.join(sorted(state))}) that "
-                "exchange.kind = 'ps' does not know; use the job it was written with."
-            )
+        super().load_state_dict(state, own)
         self._put()
 
     def close(self) -> None:

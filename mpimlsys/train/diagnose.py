@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from mpimlsys.context import Context
+from mpimlsys.errors import Diverged
 from mpimlsys.nn import FlatSpace, Module
 from mpimlsys.types import Array, Phase
 
@@ -48,6 +50,33 @@ def nonfinite_parameter(space: FlatSpace) -> str:
         if not np.isfinite(space.parameters[segment.start : segment.stop]).all():
             return f"parameter '{segment.name}'"
     return ""
+
+
+def diverged(ctx: Context, loss: float, step: int, lr: float, place: str) -> Diverged:
+    """The same error on all ranks, with the first rank that found a place. Collective.
+
+    Args:
+        ctx: of the workers.
+        loss: what it became.
+        step: in which.
+        lr: the learning rate of the optimiser.
+        place: from :func:`first_nonfinite` on this rank; may be empty.
+    """
+    told = np.zeros(256, np.uint8)
+    text = place.encode()[: len(told)]
+    told[: len(text)] = np.frombuffer(text, np.uint8)
+    for rank, line in enumerate(ctx.gather(told)):
+        if line[0]:
+            where = bytes(line).rstrip(b"\0").decode(errors="ignore")
+            return Diverged(
+                f"the loss became {loss} at step {step}: rank {rank}: not finite first in {where}. "
+                f"Try a lower learning rate (optimizer.lr is {lr:g}) or a limit on the gradient "
+                "(optimizer.clip_norm)."
+            )
+    return Diverged(
+        f"the loss became {loss} at step {step} though every layer's output is finite: the loss "
+        "function overflowed. Try a lower learning rate."
+    )
 
 
 def _watch(name: str, layer: Module, found: list[str]) -> Any:

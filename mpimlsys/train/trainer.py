@@ -23,7 +23,7 @@ from mpimlsys.exchange import AllReduce, ParameterServers
 from mpimlsys.nn import FlatSpace, Module
 from mpimlsys.optim import clip_by_global_norm
 from mpimlsys.train.ballot import Ballots, estimate
-from mpimlsys.train.diagnose import first_nonfinite, nonfinite_parameter
+from mpimlsys.train.diagnose import diverged, first_nonfinite, nonfinite_parameter
 from mpimlsys.train.progress import Progress
 from mpimlsys.train.report import Clock, Evaluation, Intentions, StepReport
 from mpimlsys.train.signals import STOP_SIGNALS
@@ -422,33 +422,17 @@ class Trainer:
         return Phase(training, np.random.Generator(np.random.Philox(key=key, counter=counter)))
 
     def _raise_diverged(self, loss: float, inputs: Array) -> None:
-        """Find the first rank and layer with a number that is not finite, and raise on all."""
-        ctx = self.context
+        step, lr = self.steps_done + 1, self.optimizer.lr
         if self._ballots.lag or self.exchange.updates_parameters:
             # that step's batch or parameters are no longer there
             raise Diverged(
-                f"the loss became {loss} in one of the {self._ballots.lag + 1} steps up to "
-                f"{self.steps_done + 1}. Try a lower learning rate (optimizer.lr is "
-                f"{self.optimizer.lr:g})."
+                f"the loss became {loss} in one of the {self._ballots.lag + 1} steps up to {step}. "
+                f"Try a lower learning rate (optimizer.lr is {lr:g})."
             )
         place = ""
         if len(inputs):
             place = first_nonfinite(self.model, self.space, inputs, self._phase(training=True))
-        told = np.zeros(256, np.uint8)
-        text = place.encode()[: len(told)]
-        told[: len(text)] = np.frombuffer(text, np.uint8)
-        for rank, line in enumerate(ctx.gather(told)):
-            if line[0]:
-                where = bytes(line).rstrip(b"\0").decode(errors="ignore")
-                raise Diverged(
-                    f"the loss became {loss} at step {self.steps_done + 1}: rank {rank}: not "
-                    f"finite first in {where}. Try a lower learning rate (optimizer.lr is "
-                    f"{self.optimizer.lr:g}) or a limit on the gradient (optimizer.clip_norm)."
-                )
-        raise Diverged(
-            f"the loss became {loss} at step {self.steps_done + 1} though every layer's output is "
-            "finite: the loss function overflowed. Try a lower learning rate."
-        )
+        raise diverged(self.context, loss, step, lr, place)
 
 
 def total_steps(count: int, batch_size: int, epochs: int, max_steps: int = 0) -> int:

@@ -29,17 +29,8 @@ SERVED = ("exchange.kind=ps", "cluster.servers=1")
 
 
 @pytest.fixture
-def train(write_job, mpirun, tmp_path):
-    path = write_job(JOB)
-
-    def run(out, *keys, ranks=3, resume=False):
-        argv = ["-m", "mpimlsys", "train", path, "--set", f"job.out={tmp_path / out}"]
-        for key in keys:
-            argv += ["--set", key]
-        done = mpirun(ranks, [*argv, *(["--resume"] if resume else [])])
-        return done, tmp_path / out
-
-    return run
+def train(train_job):
+    return train_job(JOB)
 
 
 def losses(out):

@@ -10,6 +10,7 @@
 using namespace mls;
 using namespace std::chrono_literals;
 using test::contains;
+using test::failure_of;
 using test::on_ranks;
 
 namespace {
@@ -20,16 +21,6 @@ std::uint64_t submit(Engine& engine, std::vector<float>& data,
   return engine.submit("all-reduce of " + label, [&data, asked](Transport& transport) {
     all_reduce(transport, std::as_writable_bytes(std::span(data)), asked);
   });
-}
-
-template <class Body>
-std::string failure_of(Body body) {
-  try {
-    body();
-  } catch (const Failure& failure) {
-    return failure.what();
-  }
-  return "";
 }
 
 }  // namespace

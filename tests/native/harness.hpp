@@ -72,6 +72,17 @@ inline std::vector<std::optional<mls::Failure>> on_ranks(
   return failures;
 }
 
+// What a Failure says; empty where there is none.
+template <class Body>
+std::string failure_of(Body body) {
+  try {
+    body();
+  } catch (const mls::Failure& failure) {
+    return failure.what();
+  }
+  return "";
+}
+
 inline bool contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
 }
