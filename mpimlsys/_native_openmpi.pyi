@@ -264,6 +264,16 @@ class Engine:
         """The memory must not be looked at before the ticket's operation is complete."""
 
     def barrier(self, **options: Any) -> int: ...
+    def ps_push(self, client: Client, table: int, gradient: Any, into: Any, **options: Any) -> int:
+        """Requests to servers; those of one client go through one engine."""
+
+    def ps_pull(self, client: Client, table: int, into: Any) -> int: ...
+    def ps_push_rows(
+        self, client: Client, table: int, rows: Any, gradients: Any, **options: Any
+    ) -> int: ...
+    def ps_pull_rows(self, client: Client, table: int, rows: Any, into: Any) -> int: ...
+    def ps_settle(self, client: Client, **options: Any) -> int: ...
+    def ps_leave(self, client: Client, **options: Any) -> int: ...
     def gather_parts(self, mine: Any, **options: Any) -> tuple[int, Parts]:
         """The parts are there when the ticket's operation is complete."""
 
@@ -367,6 +377,142 @@ class Compressor:
 
     def load_state(self, state: Mapping[str, _Floats]) -> None:
         """Take such a state over; names that are missing begin anew."""
+
+class Table:
+    """What servers hold under a name; ``mpimlsys.ps.Table`` says what the arguments mean.
+
+    ``kind`` is ``"dense"`` or ``"rows"``, ``staleness`` that of ``consistency="ssp"``.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        kind: Literal["dense", "rows"] = "dense",
+        count: int,
+        width: int = 1,
+        rule: str = "sgd",
+        numbers: Mapping[str, float] = ...,
+        consistency: Literal["bsp", "ssp", "asp"] = "bsp",
+        staleness: int = 0,
+        decayed: Sequence[tuple[int, int]] = (),
+        spread: Literal["hash", "range"] = "hash",
+        initial: Literal["zeros", "uniform", "normal"] = "zeros",
+        scale: float = 0.0,
+        seed: int = 0,
+        urgency: int = 0,
+    ) -> None: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def count(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def entry_floats(self) -> int:
+        """Numbers of an element or row, with those of its rule."""
+
+class Server:
+    """One shard of all tables: number ``index`` of so many ``servers``, for ``workers`` (ranks)."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        tables: Sequence[Table],
+        *,
+        index: int,
+        servers: int,
+        workers: Sequence[int],
+    ) -> None: ...
+    def run(self, *, timeout_s: float = 300.0) -> None:
+        """Serve until all workers have left or ``stop`` is called.
+
+        ``timeout_s`` is how long a worker may wait for others. Other threads of Python run
+        meanwhile.
+        """
+
+    def stop(self) -> None:
+        """End ``run`` soon; from any thread."""
+
+    def counts(self) -> dict[str, int]:
+        """``requests``, ``refused``, ``pushes`` and ``pulls`` so far, and how many ``waiting``."""
+
+class Client:
+    """A worker's requests to ``servers`` (ranks); the functions below and the engine run them."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        tables: Sequence[Table],
+        *,
+        servers: Sequence[int],
+        patience_s: float = 300.0,
+    ) -> None: ...
+    def resume_at(self, table: int, steps: int) -> None:
+        """Go on as if so many steps had been pushed."""
+
+    @property
+    def sent_bytes(self) -> int: ...
+    @property
+    def staleness(self) -> list[int]:
+        """Pulls that found the slowest worker 0, 1, ... steps behind; the last counts all above."""
+
+    def read(
+        self, table: int, server: int, start: int, length: int, *, timeout_s: float = 300.0
+    ) -> tuple[_Floats, int, int]:
+        """Entries of a server's share with their rule's state, its updates, and steps of all."""
+
+    def write(
+        self,
+        table: int,
+        server: int,
+        start: int,
+        length: int,
+        values: _Floats,
+        *,
+        updates: int,
+        steps: int,
+        timeout_s: float = 300.0,
+    ) -> None:
+        """Put such entries in their places."""
+
+def ps_push(
+    transport: Transport,
+    client: Client,
+    table: int,
+    gradient: _Floats,
+    into: _Floats | None = None,
+    *,
+    rate: float,
+) -> None:
+    """Begin to send a gradient, and to receive parameters where ``into`` is given."""
+
+def ps_pull(transport: Transport, client: Client, table: int, into: _Floats) -> None: ...
+def ps_push_rows(
+    transport: Transport,
+    client: Client,
+    table: int,
+    rows: npt.NDArray[np.uint64],
+    gradients: _Floats,
+    *,
+    rate: float,
+) -> None: ...
+def ps_pull_rows(
+    transport: Transport, client: Client, table: int, rows: npt.NDArray[np.uint64], into: _Floats
+) -> None: ...
+def ps_settle(
+    transport: Transport, client: Client, *, label: str = "", timeout_s: float = 300.0
+) -> None:
+    """Return when all requests are complete."""
+
+def ps_leave(transport: Transport, client: Client, *, timeout_s: float = 300.0) -> None:
+    """Tell the servers that this worker is done."""
+
+def ps_verbs() -> list[tuple[str, bool, bool, str]]:
+    """Of each request: name, whether it brings values, whether it receives some, and meaning."""
+
+def dense_range(count: int, servers: int, server: int) -> tuple[int, int]:
+    """Start and length of a server's share of a dense table."""
 
 def build_info() -> _BuildInfo:
     """What the extension was compiled with."""
