@@ -476,6 +476,22 @@ class Client:
     ) -> None:
         """Put such entries in their places."""
 
+    def observe(self, *, timeout_s: float = 300.0) -> None:
+        """Nobody waits for pushes of this worker, which makes none."""
+
+    def snapshot(
+        self, table: int, server: int, since: int | None, *, timeout_s: float = 300.0
+    ) -> tuple[int, int]:
+        """Begin one of a server's share: its number, and the updates that the table has had."""
+
+    def piece(
+        self, table: int, server: int, number: int, *, timeout_s: float = 300.0
+    ) -> tuple[npt.NDArray[np.uint64], _Floats] | None:
+        """Some of its entries, (n,), and their parameters, (n, width); None: all have come."""
+
+    def drop(self, table: int, server: int, number: int, *, timeout_s: float = 300.0) -> None:
+        """A snapshot need not be kept any longer."""
+
 def ps_push(
     transport: Transport,
     client: Client,

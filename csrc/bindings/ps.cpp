@@ -3,7 +3,9 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <map>
+#include <optional>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -183,6 +185,41 @@ void write(PyClient& self, std::size_t table, std::uint32_t server, std::uint64_
   });
 }
 
+py::tuple snapshot(PyClient& self, std::size_t table, std::uint32_t server,
+                   std::optional<std::uint64_t> since, double timeout_s) {
+  Client::Share share;
+  with_array(self, py::none(),
+             [&] { share = self.client.snapshot(table, server, since, deadline_of(timeout_s)); });
+  return py::make_tuple(share.number, share.updates);
+}
+
+// The entries, as numbers in the whole table, and their parameters.
+py::object piece(PyClient& self, std::size_t table, std::uint32_t server, std::uint64_t number,
+                 double timeout_s) {
+  std::optional<Piece> piece;
+  std::vector<std::uint64_t> entries;
+  const TableSpec& spec = self.client.tables().at(table);
+  with_array(self, py::none(), [&] {
+    piece = self.client.piece(table, server, number, deadline_of(timeout_s));
+    if (!piece) return;
+    const bool dense = spec.kind == TableSpec::Kind::dense;
+    const RowPartition rows = spec.rows(self.client.servers());
+    const Range own = dense ? dense_range(spec.count, self.client.servers(), server) : Range{};
+    for (const Range range : piece->ranges) {
+      for (std::uint64_t at = range.start; at < range.end(); ++at) {
+        entries.push_back(dense ? own.start + at : rows.row({server, at}));
+      }
+    }
+  });
+  if (!piece) return py::none();
+  const auto count = static_cast<py::ssize_t>(entries.size());
+  py::array_t<std::uint64_t> places(count);
+  Floats values({count, static_cast<py::ssize_t>(spec.width)});
+  std::ranges::copy(entries, places.mutable_data());
+  std::ranges::copy(piece->values, values.mutable_data());
+  return py::make_tuple(places, values);
+}
+
 // An array of floats; throws what is wrong with another.
 std::span<float> floats_of(PyClient& self, const py::object& object, bool writes) {
   const ArrayView view = view_of(object, std::nullopt);
@@ -347,7 +384,26 @@ void register_ps(py::module_& m) {
            py::kw_only(), py::arg("timeout_s") = 300.0)
       .def("write", &write, py::arg("table"), py::arg("server"), py::arg("start"),
            py::arg("length"), py::arg("values"), py::kw_only(), py::arg("updates"),
-           py::arg("steps"), py::arg("timeout_s") = 300.0);
+           py::arg("steps"), py::arg("timeout_s") = 300.0)
+      .def(
+          "observe",
+          [](PyClient& self, double timeout_s) {
+            with_array(self, py::none(), [&] { self.client.observe(deadline_of(timeout_s)); });
+          },
+          py::kw_only(), py::arg("timeout_s") = 300.0)
+      .def("snapshot", &snapshot, py::arg("table"), py::arg("server"), py::arg("since"),
+           py::kw_only(), py::arg("timeout_s") = 300.0)
+      .def("piece", &piece, py::arg("table"), py::arg("server"), py::arg("number"), py::kw_only(),
+           py::arg("timeout_s") = 300.0)
+      .def(
+          "drop",
+          [](PyClient& self, std::size_t table, std::uint32_t server, std::uint64_t number,
+             double timeout_s) {
+            with_array(self, py::none(),
+                       [&] { self.client.drop(table, server, number, deadline_of(timeout_s)); });
+          },
+          py::arg("table"), py::arg("server"), py::arg("number"), py::kw_only(),
+          py::arg("timeout_s") = 300.0);
 }
 
 }  // namespace mls

@@ -25,7 +25,8 @@ struct Client::Call {
   Request hears = {};
   std::vector<Request> slices = {};
   bool heard = false;
-  Share* share = nullptr;  // of a read: where to put what its answer says
+  Share* share = nullptr;   // where to put what its answer says
+  Buffer* piece = nullptr;  // where to put what comes
 };
 
 Client::Client(Transport& transport, std::vector<TableSpec> tables, std::vector<int> servers,
@@ -253,22 +254,30 @@ void Client::hear(Call& call) {
     }
     return;
   }
+  if (call.share) {
+    *call.share = {answer.updates, answer.step, answer.start, answer.count,
+                   (answer.flags & Message::kEnd) != 0};
+  }
   if (!kVerbs[static_cast<std::size_t>(call.head.verb)].receives) return;
-  if (!call.rows_into.empty()) {
+  if (call.piece) {
+    if (answer.bytes > kMostPiece) {
+      throw Failure(FailureKind::corrupt, from + ": a piece is too long", {call.rank});
+    }
+    call.received = pool_.take(answer.bytes);
+  } else if (!call.rows_into.empty()) {
     const std::size_t width = tables_[call.head.table].width;
     call.received = pool_.take(sizeof(float) * width * call.positions.size());
   }
-  const std::span<std::byte> into =
-      call.rows_into.empty() ? std::as_writable_bytes(call.into) : call.received.bytes();
+  const std::span<std::byte> into = call.rows_into.empty() && !call.piece
+                                        ? std::as_writable_bytes(call.into)
+                                        : call.received.bytes();
   if (answer.bytes != into.size() || along.size() != (slices_of(into.size()) ? 0 : into.size())) {
     throw Failure(FailureKind::corrupt,
                   from + ": " + std::to_string(answer.bytes) + " bytes came where " +
                       std::to_string(into.size()) + " were expected",
                   {call.rank});
   }
-  if (call.share) {
-    *call.share = {answer.updates, answer.step};
-  } else {
+  if (!call.share) {
     ++staleness_[std::min<std::size_t>(answer.staleness, staleness_.size() - 1)];
   }
   std::ranges::copy(along, into.begin());
@@ -290,6 +299,7 @@ void Client::finish(Call& call) {
       from += width;
     }
   }
+  if (call.piece) *call.piece = std::move(call.received);
   pool_.give(std::move(call.request));
   pool_.give(std::move(call.answer));
   pool_.give(std::move(call.sent));
@@ -357,6 +367,95 @@ void Client::write(std::size_t table, std::uint32_t server, Range range,
                      .updates = share.updates};
   call(server, head, std::as_bytes(from));
   settle(deadline);
+}
+
+void Client::observe(Deadline deadline) {
+  begin_request();
+  for (std::uint32_t server = 0; server < servers(); ++server) {
+    call(server, {.verb = Verb::observe, .request = requests_}, {});
+  }
+  settle(deadline);
+}
+
+Client::Share Client::snapshot(std::size_t table, std::uint32_t server,
+                               std::optional<std::uint64_t> since, Deadline deadline) {
+  settle(deadline);
+  begin_request();
+  const Message head{.verb = Verb::snapshot,
+                     .flags = since ? Message::kSince : std::uint8_t{0},
+                     .table = static_cast<std::uint16_t>(table),
+                     .request = requests_,
+                     .step = steps_.at(table),
+                     .start = since.value_or(0)};
+  Share share;
+  call(server, head, {}).share = &share;
+  settle(deadline);
+  return share;
+}
+
+std::optional<Piece> Client::piece(std::size_t table, std::uint32_t server, std::uint64_t number,
+                                   Deadline deadline) {
+  settle(deadline);
+  begin_request();
+  const Message head{.verb = Verb::piece,
+                     .table = static_cast<std::uint16_t>(table),
+                     .request = requests_,
+                     .start = number};
+  Share share;
+  Buffer buffer;
+  Call& now = call(server, head, {});
+  now.share = &share;
+  now.piece = &buffer;
+  settle(deadline);
+  if (share.end) return std::nullopt;
+  Piece piece;
+  const std::span<const std::byte> bytes = buffer.bytes();
+  bool sound = share.count <= bytes.size() / sizeof(Range);
+  std::uint64_t entries = 0, at = 0;
+  if (sound) {
+    piece.ranges.resize(share.count);
+    if (share.count > 0) {
+      std::memcpy(piece.ranges.data(), bytes.data(), sizeof(Range) * share.count);
+    }
+    const std::uint64_t most = this->share(table, server);
+    for (const Range range : piece.ranges) {
+      sound =
+          sound && range.start >= at && range.start <= most && range.length <= most - range.start;
+      at = range.start + range.length;
+      entries += range.length;
+    }
+  }
+  const std::size_t ahead = sizeof(Range) * piece.ranges.size();
+  if (!sound || bytes.size() - ahead != sizeof(float) * entries * tables_[table].width) {
+    throw Failure(FailureKind::corrupt,
+                  "server " + std::to_string(server) + " (rank " + std::to_string(ranks_[server]) +
+                      "): a piece of a snapshot that is none came",
+                  {ranks_[server]});
+  }
+  piece.values.resize((bytes.size() - ahead) / sizeof(float));
+  if (!piece.values.empty()) {
+    std::memcpy(piece.values.data(), bytes.data() + ahead, bytes.size() - ahead);
+  }
+  pool_.give(std::move(buffer));
+  return piece;
+}
+
+void Client::drop(std::size_t table, std::uint32_t server, std::uint64_t number,
+                  Deadline deadline) {
+  settle(deadline);
+  begin_request();
+  const Message head{.verb = Verb::drop,
+                     .table = static_cast<std::uint16_t>(table),
+                     .request = requests_,
+                     .start = number};
+  call(server, head, {});
+  settle(deadline);
+}
+
+std::uint64_t Client::share(std::size_t table, std::uint32_t server) const {
+  const TableSpec& spec = tables_.at(table);
+  if (spec.kind == TableSpec::Kind::rows) return spec.rows(servers()).slots(server);
+  return dense_range(spec.count, servers(), server).length;
 }
 
 }  // namespace mls

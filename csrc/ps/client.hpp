@@ -19,6 +19,7 @@
 #include "ps/buffer.hpp"
 #include "ps/message.hpp"
 #include "ps/table.hpp"
+#include "store/snapshot.hpp"
 
 namespace mls {
 
@@ -55,11 +56,29 @@ class Client {
   struct Share {
     std::uint64_t updates = 0;
     std::uint64_t steps = 0;
+    std::uint64_t number = 0;  // of a snapshot
+    std::uint64_t count = 0;   // of ranges in a piece
+    bool end = false;          // no piece has come
   };
   Share read(std::size_t table, std::uint32_t server, Range range, std::span<float> into,
              Deadline deadline);
   void write(std::size_t table, std::uint32_t server, Range range, std::span<const float> from,
              Share share, Deadline deadline);
+
+  // Nobody waits for pushes of this worker, which makes none.
+  void observe(Deadline deadline);
+
+  // Begins a snapshot of a server's share, or of what has changed in it since so many updates, once
+  // it is as new as consistency demands. The next piece of it is nothing when all has come, or it
+  // was dropped.
+  Share snapshot(std::size_t table, std::uint32_t server, std::optional<std::uint64_t> since,
+                 Deadline deadline);
+  std::optional<Piece> piece(std::size_t table, std::uint32_t server, std::uint64_t number,
+                             Deadline deadline);
+  void drop(std::size_t table, std::uint32_t server, std::uint64_t number, Deadline deadline);
+
+  // Elements or slots of a server's share.
+  std::uint64_t share(std::size_t table, std::uint32_t server) const;
 
   // Starts counting at so many steps of a table: those that the servers count as pushed.
   void resume_at(std::size_t table, std::uint64_t steps) { steps_[table] = steps; }

@@ -18,7 +18,18 @@ namespace mls {
 
 static_assert(std::endian::native == std::endian::little, "messages are little endian");
 
-enum class Verb : std::uint8_t { push, pull, push_pull, read, write, leave };
+enum class Verb : std::uint8_t {
+  push,
+  pull,
+  push_pull,
+  read,
+  write,
+  leave,
+  observe,
+  snapshot,
+  piece,
+  drop
+};
 enum class Status : std::uint8_t { done, repeated, refused, late };
 
 struct VerbRow {
@@ -30,13 +41,17 @@ struct VerbRow {
 };
 
 // In the order of their numbers.
-inline constexpr std::array<VerbRow, 6> kVerbs{{
+inline constexpr std::array<VerbRow, 10> kVerbs{{
     {Verb::push, "push", true, false, "gradients of a step"},
     {Verb::pull, "pull", false, true, "parameters, once they are as new as consistency demands"},
     {Verb::push_pull, "push_pull", true, true, "both, of one step"},
     {Verb::read, "read", false, true, "parameters and the optimiser's state, as they are"},
     {Verb::write, "write", true, false, "the same, put in place"},
     {Verb::leave, "leave", false, false, "the worker is done; nobody waits for its pushes"},
+    {Verb::observe, "observe", false, false, "the worker only reads; nobody waits for its pushes"},
+    {Verb::snapshot, "snapshot", false, false, "the table as it is now, kept to be read"},
+    {Verb::piece, "piece", false, true, "the next piece of a snapshot"},
+    {Verb::drop, "drop", false, false, "a snapshot need not be kept"},
 }};
 
 struct Message {
@@ -56,20 +71,29 @@ struct Message {
   std::uint64_t digest = 0;     // of the keys
   float rate = 0;               // learning rate of a push
   std::uint32_t patience_ms = 0;  // after which a pull is answered anyhow, as late
-  std::uint64_t start = 0;        // read, write: the first element or slot
-  std::uint64_t updates = 0;      // read, write: that the table has had; step: of all workers
+  std::uint64_t start = 0;  // read, write: the first element or slot. snapshot: since which update;
+                            // its answer, piece, drop: the snapshot's number
+  std::uint64_t updates = 0;  // read, write: that the table has had; step: of all workers
 
   static constexpr std::uint32_t kMagic = 0x50534c4d;  // "MLSP"
   static constexpr std::uint8_t kVersion = 1;
 
   // The server knows the keys: they do not follow.
   static constexpr std::uint8_t kKnownKeys = 1;
+  // A snapshot of what has changed only.
+  static constexpr std::uint8_t kSince = 2;
+  // No piece comes after this answer, which has none.
+  static constexpr std::uint8_t kEnd = 4;
 };
 static_assert(sizeof(Message) == 80);
 
 // What follows a header in the same message at most; more goes in slices.
 inline constexpr std::size_t kInline = 32 * 1024;
 inline constexpr std::size_t kSlice = 1 << 20;
+
+// A piece of a snapshot: as many pairs of uint64 as its header counts, start and length of ranges
+// of entries, and then the parameters of one range after the other.
+inline constexpr std::size_t kMostPiece = 64 << 20;
 
 constexpr std::size_t slices_of(std::size_t bytes) {
   return bytes <= kInline ? 0 : (bytes + kSlice - 1) / kSlice;

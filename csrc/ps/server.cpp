@@ -194,13 +194,20 @@ void Server::drop(Coming& coming) {
 }
 
 void Server::check(const Message& head) const {
-  if (head.verb == Verb::leave) return;
+  if (head.verb == Verb::leave || head.verb == Verb::observe) return;
   if (head.table >= shard_.tables()) {
     throw Refusal{"there is no table " + std::to_string(head.table)};
   }
   const TableSpec& spec = shard_.spec(head.table);
   const std::uint64_t own = shard_.count(head.table);
-  if (head.verb == Verb::read || head.verb == Verb::write) {
+  if (head.verb == Verb::piece || head.verb == Verb::drop) return;
+  if (head.verb == Verb::snapshot) {
+    const std::uint64_t updates = shard_.updates(head.table);
+    if ((head.flags & Message::kSince) && head.start > updates) {
+      throw Refusal{"'" + spec.name + "' has had " + std::to_string(updates) + " updates, not " +
+                    std::to_string(head.start)};
+    }
+  } else if (head.verb == Verb::read || head.verb == Verb::write) {
     if (head.start > own || head.count > own - head.start) {
       throw Refusal{"'" + spec.name + "' has " + std::to_string(own) + " entries here"};
     }
@@ -226,10 +233,10 @@ std::uint64_t Server::entry_bytes(std::size_t table) const {
 
 // Of a request that was checked.
 std::uint64_t Server::bytes_of_request(const Message& head) const {
-  if (head.verb == Verb::leave) return 0;
-  const bool brings = kVerbs[static_cast<std::size_t>(head.verb)].brings;
+  const VerbRow& row = kVerbs[static_cast<std::size_t>(head.verb)];
+  if (!row.brings && head.verb != Verb::pull) return 0;
+  const bool brings = row.brings;
   const TableSpec& spec = shard_.spec(head.table);
-  if (head.verb == Verb::read) return 0;
   if (head.verb == Verb::write) return head.count * entry_bytes(head.table);
   std::uint64_t bytes = brings ? sizeof(float) * head.count * spec.width : 0;
   if (spec.kind == TableSpec::Kind::rows && !(head.flags & Message::kKnownKeys)) {
@@ -262,11 +269,15 @@ void Server::handle(int worker, const Message& head, Buffer body) {
   try {
     switch (head.verb) {
       case Verb::leave:
+      case Verb::observe:
         for (std::size_t table = 0; table < shard_.tables(); ++table) {
           outbox_.settle(table, after(Clock::now(), timeout_));
         }
         shard_.leave(worker, [](Range) {});
-        left_[static_cast<std::size_t>(worker)] = true;
+        if (head.verb == Verb::leave) {
+          left_[static_cast<std::size_t>(worker)] = true;
+          std::erase_if(kept_, [&](const Kept& kept) { return kept.worker == worker; });
+        }
         answer(worker, head, Status::done, {});
         for (std::size_t table = 0; table < shard_.tables(); ++table) answer_waiting(table);
         return;
@@ -275,6 +286,16 @@ void Server::handle(int worker, const Message& head, Buffer body) {
         return;
       case Verb::write:
         write_table(head, body);
+        answer(worker, head, Status::done, {});
+        return;
+      case Verb::snapshot:
+        wait_for(worker, head, {});
+        return;
+      case Verb::piece:
+        give_piece(worker, head);
+        return;
+      case Verb::drop:
+        kept_.erase(kept(worker, head));
         answer(worker, head, Status::done, {});
         return;
       default:
@@ -290,10 +311,7 @@ void Server::handle(int worker, const Message& head, Buffer body) {
     }
     if (head.verb == Verb::pull) {
       pulls_.fetch_add(1, std::memory_order_relaxed);
-      waiting_[head.table].push_back({head, worker, std::move(slots),
-                                      Clock::now() + std::chrono::milliseconds(head.patience_ms),
-                                      nullptr});
-      answer_waiting(head.table);
+      wait_for(worker, head, std::move(slots));
       shard_.pool().give(std::move(body));
       return;
     }
@@ -303,12 +321,21 @@ void Server::handle(int worker, const Message& head, Buffer body) {
   }
 }
 
+// Answers as soon as consistency allows it.
+void Server::wait_for(int worker, const Message& head, std::vector<std::uint32_t> slots) {
+  waiting_[head.table].push_back({head, worker, std::move(slots),
+                                  Clock::now() + std::chrono::milliseconds(head.patience_ms),
+                                  nullptr});
+  answer_waiting(head.table);
+}
+
 void Server::push(int worker, const Message& head, std::vector<std::uint32_t> slots,
                   Buffer values) {
   pushes_.fetch_add(1, std::memory_order_relaxed);
   const std::size_t table = head.table;
   Clocks& clocks = shard_.clocks(table);
   const bool bsp = shard_.spec(table).consistency == Consistency::bsp;
+  if (clocks.has_left(worker)) throw Refusal{"the worker has said that it only reads"};
   const Clocks::Turn turn = clocks.turn(worker, head.step);
   if (turn == Clocks::Turn::early) {
     throw Refusal{"step " + std::to_string(head.step) + " of '" + shard_.spec(table).name +
@@ -336,7 +363,7 @@ void Server::push(int worker, const Message& head, std::vector<std::uint32_t> sl
     outbox_.settle(table, after(Clock::now(), timeout_));
     const auto bytes = std::as_bytes(shard_.dense(table).values());
     for (Waiting& one : waiting) {
-      if (one.head.step != clocks.applied() + 1) continue;
+      if (one.head.step != clocks.applied() + 1 || one.head.verb == Verb::snapshot) continue;
       Message reply = one.head;
       reply.status = Status::done;
       reply.staleness = 0;
@@ -369,6 +396,10 @@ void Server::answer_waiting(std::size_t table) {
 }
 
 void Server::answer(const Waiting& waiting) {
+  if (waiting.head.verb == Verb::snapshot) {
+    keep_snapshot(waiting);
+    return;
+  }
   const std::size_t table = waiting.head.table;
   const TableSpec& spec = shard_.spec(table);
   Message reply = waiting.head;
@@ -421,11 +452,63 @@ std::string Server::late_ones(const Waiting& waiting) {
   return text;
 }
 
+Table& Server::table(std::size_t index) {
+  if (shard_.spec(index).kind == TableSpec::Kind::dense) return shard_.dense(index);
+  return shard_.rows(index);
+}
+
+void Server::keep_snapshot(const Waiting& waiting) {
+  const Message& head = waiting.head;
+  if (std::ranges::count(kept_, waiting.worker, &Kept::worker) >= kSnapshots) {
+    answer(waiting.worker, head, Status::refused,
+           "it reads " + std::to_string(kSnapshots) + " snapshots already; drop one");
+    return;
+  }
+  SnapshotOptions options;
+  if (head.flags & Message::kSince) options.since = version_of(head.start);
+  kept_.push_back({++snapshots_, waiting.worker, head.table, table(head.table).snapshot(options)});
+  Message reply = head;
+  reply.status = Status::done;
+  reply.flags = 0;
+  reply.start = snapshots_;
+  reply.updates = shard_.updates(head.table);
+  outbox_.send(place_.workers[static_cast<std::size_t>(waiting.worker)], reply);
+}
+
+// Of this worker.
+std::list<Server::Kept>::iterator Server::kept(int worker, const Message& head) {
+  const auto found = std::ranges::find_if(kept_, [&](const Kept& kept) {
+    return kept.worker == worker && kept.table == head.table && kept.number == head.start;
+  });
+  if (found == kept_.end()) {
+    throw Refusal{"there is no snapshot " + std::to_string(head.start) + " of this table"};
+  }
+  return found;
+}
+
+void Server::give_piece(int worker, const Message& head) {
+  const auto found = kept(worker, head);
+  Message reply = head;
+  reply.status = Status::done;
+  Piece piece;
+  if (!found->snapshot.next(piece)) {
+    kept_.erase(found);
+    reply.flags = Message::kEnd;
+    outbox_.send(place_.workers[static_cast<std::size_t>(worker)], reply);
+    return;
+  }
+  const auto ranges = std::as_bytes(std::span(piece.ranges));
+  const auto values = std::as_bytes(std::span(piece.values));
+  Buffer buffer = shard_.pool().take(ranges.size() + values.size());
+  std::ranges::copy(ranges, buffer.bytes().begin());
+  std::ranges::copy(values, buffer.bytes().begin() + static_cast<std::ptrdiff_t>(ranges.size()));
+  reply.count = piece.ranges.size();
+  outbox_.start(place_.workers[static_cast<std::size_t>(worker)], reply, std::move(buffer), 0);
+}
+
 void Server::read_table(int worker, const Message& head) {
   const TableSpec& spec = shard_.spec(head.table);
-  const bool dense = spec.kind == TableSpec::Kind::dense;
-  Table& table = dense ? static_cast<Table&>(shard_.dense(head.table))
-                       : static_cast<Table&>(shard_.rows(head.table));
+  Table& table = this->table(head.table);
   Buffer values = shard_.pool().take(sizeof(float) * head.count * table.floats(Contents::all));
   table.save({head.start, head.count}, Contents::all, values.floats().data());
   Message reply = head;
@@ -437,11 +520,9 @@ void Server::read_table(int worker, const Message& head) {
 }
 
 void Server::write_table(const Message& head, const Buffer& body) {
-  const TableSpec& spec = shard_.spec(head.table);
   outbox_.settle(head.table, after(Clock::now(), timeout_));
-  const bool dense = spec.kind == TableSpec::Kind::dense;
-  Table& table = dense ? static_cast<Table&>(shard_.dense(head.table))
-                       : static_cast<Table&>(shard_.rows(head.table));
+  Table& table = this->table(head.table);
+  table.at_version(version_of(head.updates));
   table.load({head.start, head.count}, body.floats().data());
   shard_.resume_at(head.table, head.updates, head.step);
   answer_waiting(head.table);

@@ -132,7 +132,8 @@ void Shard::complete(Share& table, const Updated& updated) {
       }
       std::vector<float> sums;
       merge(parts, table.spec.width, sum.slots, sums);
-      table.rows->update(sum.slots, sums, sum.rate, ++table.updates);
+      table.rows->at_version(version_of(++table.updates));
+      table.rows->update(sum.slots, sums, sum.rate, table.updates);
       for (std::optional<Push>& push : step.pushes) {
         if (push) pool_.give(std::move(push->values));
       }
@@ -146,6 +147,7 @@ void Shard::apply(Share& table, Push& push, const Updated& updated) {
   const std::uint64_t step = ++table.updates;
   const std::span<const float> values = push.values.floats();
   if (table.rows) {
+    table.rows->at_version(version_of(step));
     const std::span<const std::uint32_t> slots = push.slots;
     if (std::ranges::adjacent_find(slots, std::greater_equal{}) == slots.end()) {
       table.rows->update(slots, values, push.rate, step);
@@ -158,6 +160,7 @@ void Shard::apply(Share& table, Push& push, const Updated& updated) {
     table.rows->update(merged, sums, push.rate, step);
     return;
   }
+  table.dense->at_version(version_of(step));
   for (std::uint64_t start = 0; start < table.count; start += kPart) {
     const std::uint64_t length = std::min(kPart, table.count - start);
     table.dense->update(start, values.subspan(start, length), push.rate, step);

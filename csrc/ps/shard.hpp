@@ -6,10 +6,12 @@
 // whatever the order in which they came.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -23,6 +25,12 @@
 #include "store/rows.hpp"
 
 namespace mls {
+
+// What tables call the state after so many updates.
+inline std::uint32_t version_of(std::uint64_t updates) {
+  return static_cast<std::uint32_t>(
+      std::min<std::uint64_t>(updates, std::numeric_limits<std::uint32_t>::max()));
+}
 
 // A worker's gradients of a step.
 struct Push {

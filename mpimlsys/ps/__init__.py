@@ -2,7 +2,8 @@
 
 from mpimlsys.ps.client import Client
 from mpimlsys.ps.server import serve
+from mpimlsys.ps.snapshot import Snapshot
 from mpimlsys.ps.table import Table
 from mpimlsys.ps.wiring import decline
 
-__all__ = ["Client", "Table", "decline", "serve"]
+__all__ = ["Client", "Snapshot", "Table", "decline", "serve"]

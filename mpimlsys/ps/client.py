@@ -11,6 +11,7 @@ from mpimlsys import context
 from mpimlsys.context import Context
 from mpimlsys.errors import ConfigError, nearest
 from mpimlsys.network import InlineEngine
+from mpimlsys.ps.snapshot import Snapshot
 from mpimlsys.ps.table import Table
 from mpimlsys.ps.wiring import wire
 from mpimlsys.types import Array
@@ -31,8 +32,15 @@ class Client:
         >>> client.close()
     """
 
-    def __init__(self, tables: Sequence[Table], *, ctx: Context | None = None) -> None:
+    def __init__(
+        self, tables: Sequence[Table], *, reads_only: bool = False, ctx: Context | None = None
+    ) -> None:
         """Collective over the world: servers call :func:`mpimlsys.ps.serve`.
+
+        Args:
+            tables: as all workers name them.
+            reads_only: this worker pushes nothing, and nobody waits for it.
+            ctx: of the job.
 
         Raises:
             ConfigError: this rank is no worker, there are no servers, or ranks have different
@@ -54,6 +62,8 @@ class Client:
         )
         self._closed = False
         ctx.call_at_close(self.close)
+        if reads_only:
+            self.native.observe(timeout_s=ctx.timeout_s)
 
     def push(self, table: str, gradient: Array, *, lr: float, into: Array | None = None) -> None:
         """Send this step's gradient of a dense table.
@@ -99,6 +109,23 @@ class Client:
         self._ctx.native.ps_settle(
             self.transport, self.native, label=label, timeout_s=self._ctx.timeout_s
         )
+
+    def snapshot(self, table: str, *, since: Sequence[int] | None = None) -> Snapshot:
+        """The table as it is now, to be read while others go on; settles first.
+
+        Each server's share is of one moment: no push is half in it. With ``"bsp"``, the snapshot
+        of a worker that trains is the table after the steps that it has pushed, on all servers.
+
+        Args:
+            table: its name.
+            since: :attr:`Snapshot.versions` of an earlier one: only what may have changed after
+                it.
+
+        Raises:
+            ConfigError: there was no such version, or too many snapshots are being read.
+            Timeout: other workers did not push, or a server does not answer.
+        """
+        return Snapshot(self, self.number(table), since, self._ctx.timeout_s)
 
     def read(self, table: str) -> tuple[Array, int]:
         """All of a dense table's parameters and its optimiser's state; settles first.

@@ -215,3 +215,57 @@ def test_the_bench_has_a_row_for_each_case(mpirun):
     assert all(row["workers"] == 2 and row["servers"] == 1 for row in rows)
     assert all(row["median_s"] > 0 and row["ratio_to_plain"] > 0 for row in rows)
     assert all(row["rows_per_s"] > 0 for row in rows[1:])
+
+
+SNAPSHOTS = """
+import numpy as np
+import mpimlsys as mls
+
+ctx = mls.init(mls.ClusterSection(servers=2), mls.CommSection(timeout_s=30))
+STEPS = 40
+tables = [
+    mls.ps.Table("w", count=100_000, consistency="asp"),
+    mls.ps.Table("rows", count=1000, width=4, consistency="asp"),
+]
+if ctx.role == "server":
+    mls.ps.serve()
+elif ctx.group.rank == 0:
+    client = mls.ps.Client(tables)
+    for step in range(STEPS):
+        client.push("w", np.full(100_000, -1.0, np.float32), lr=1.0)
+        client.push_rows(
+            "rows", np.array([step], np.uint64), np.full((1, 4), -1.0, np.float32), lr=1.0
+        )
+        client.settle()
+    client.close()
+else:
+    client = mls.ps.Client(tables, reads_only=True)
+    whole, rows = np.full(100_000, np.nan, np.float32), np.zeros((1000, 4), np.float32)
+    versions = (0, 0)
+    while versions != (STEPS, STEPS):
+        with client.snapshot("w") as snapshot:
+            for elements, values in snapshot:
+                whole[elements] = values[:, 0]
+        assert set(np.unique(whole)) == {float(updates) for updates in snapshot.versions}
+        versions = snapshot.versions
+    with client.snapshot("rows") as unread:
+        pass  # what was not read is let go
+    found = client.snapshot("rows", since=(0, 0))
+    for touched, values in found:
+        rows[touched] = values
+    while found.versions != (STEPS, STEPS):
+        found = client.snapshot("rows", since=found.versions)
+        for touched, values in found:
+            rows[touched] = values
+    assert (rows[:STEPS] == 1).all() and (rows[STEPS:] == 0).all()
+    client.close()
+print("done", ctx.rank)
+"""
+
+
+def test_a_worker_reads_snapshots_while_another_trains(mpirun, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SNAPSHOTS)
+    done = mpirun(4, [script])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("done") == 4
