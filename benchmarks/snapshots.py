@@ -18,7 +18,7 @@ import mpimlsys as mls
 
 ROWS, WIDTH = 1 << 22, 64
 TOUCHED = 1000
-QUIET_S, READS = 5.0, 2
+WARM_S, QUIET_S, READS = 3.0, 5.0, 2
 
 
 def train(client: mls.ps.Client, until: MPI.Request) -> list[tuple[float, float]]:
@@ -39,7 +39,7 @@ def train(client: mls.ps.Client, until: MPI.Request) -> list[tuple[float, float]
 
 def read(client: mls.ps.Client) -> list[tuple[float, float]]:
     """When each reading began and ended."""
-    time.sleep(QUIET_S)
+    time.sleep(WARM_S + QUIET_S)
     found = []
     for _ in range(READS):
         began = time.time()
@@ -71,7 +71,7 @@ def main() -> None:
         return
     steps, readings = (noted for role, _, noted in everybody if role == "worker")
     began, ended = readings[0][0], readings[-1][1]
-    quiet = np.array([took for at, took in steps if at + took < began])
+    quiet = np.array([took for at, took in steps if began - QUIET_S < at < began - took])
     beside = np.array([took for at, took in steps if at + took > began and at < ended])
     gib = ROWS * WIDTH * 4 / 2**30
     print(f"{gib:g} GiB read {READS} times in {ended - began:.1f} s, {TOUCHED} rows per step")

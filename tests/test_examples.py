@@ -1,10 +1,13 @@
 """Every example runs, in a short form."""
 
 import json
+import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -18,7 +21,12 @@ SHORT = {
 
 def test_all_examples_are_tested():
     assert {path.stem for path in EXAMPLES.glob("*.toml")} == SHORT.keys()
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"custom_model", "allreduce"}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {
+        "custom_model",
+        "allreduce",
+        "matrix_factorization",
+        "sparse_logistic",
+    }
 
 
 @pytest.mark.parametrize("name", SHORT)
@@ -66,3 +74,66 @@ def test_own_model_in_one_process():
     )
     assert done.returncode == 0, done.stderr
     assert "accuracy" in done.stdout
+
+
+@pytest.mark.one_mpi
+def test_matrix_factorization_finds_the_factors_with_any_number_of_workers(mpirun, tmp_path):
+    random = np.random.default_rng(0)
+    users, items = random.normal(0, 0.7, (100, 3)), random.normal(0, 0.7, (80, 3))
+    pairs = random.permutation(8000)[:5000]
+    ratings = 3 + np.einsum("ij,ij->i", users[pairs // 80], items[pairs % 80])
+    noisy = ratings + random.normal(0, 0.1, len(ratings))
+    lines = [f"{10 * (n // 80)},{n % 80 + 5},{r:.3f},0" for n, r in zip(pairs, noisy, strict=True)]
+    path = tmp_path / "ratings.csv"
+    path.write_text("userId,movieId,rating,timestamp\n" + "\n".join(lines))
+    script = [EXAMPLES / "matrix_factorization.py", path, "--factors", "4", "--batch", "500"]
+    errors = []
+    for ranks in (2, 4):
+        done = mpirun(ranks, [*script, "--epochs", "40", "--lr", "0.2", "--l2", "0.02"])
+        assert done.returncode == 0, done.stderr
+        errors.append(float(re.findall(r"RMSE ([\d.]+)", done.stdout)[-1]))
+    assert errors[0] < 0.2 < np.std(ratings)
+    assert errors[0] == pytest.approx(errors[1], abs=0.01)
+
+
+@pytest.mark.one_mpi
+def test_sparse_logistic_is_ftrl_in_one_process(mpirun):
+    lr, l1, count, samples = 0.3, 4.0, 20_000, 6000
+    script = [EXAMPLES / "sparse_logistic.py", "--generate", str(count), "--samples", str(samples)]
+    script += ["--batch", "600", "--epochs", "2", "--lr", str(lr), "--l1", str(l1)]
+    found = []
+    for ranks in (2, 4):
+        done = mpirun(ranks, script)
+        assert done.returncode == 0, done.stderr
+        found.append([float(loss) for loss in re.findall(r"log-loss ([\d.]+)", done.stdout)])
+
+    example = runpy.run_path(str(EXAMPLES / "sparse_logistic.py"))
+    data, used = example["generate"](count, samples)
+    test, train = data.part(0, samples // 10), data.part(samples // 10, samples)
+    z, n, weights = np.zeros(count), np.zeros(count), np.zeros(count)
+    expected = []
+    for _ in range(2):
+        for start in range(0, len(train.labels), 600):
+            batch = train.part(start, start + 600)
+            margins = example["margins_of"](batch, weights[batch.features])
+            error = (1 / (1 + np.exp(-margins)) - batch.labels)[batch.owners] * batch.values
+            g = np.bincount(batch.features.astype(int), weights=error, minlength=count)
+            sigma = (np.sqrt(n + g * g) - np.sqrt(n)) / lr
+            z, n = z + g - sigma * weights, n + g * g
+            weights = -np.sign(z) * np.maximum(np.abs(z) - l1, 0) / ((1 + np.sqrt(n)) / lr)
+        margins = example["margins_of"](test, weights[test.features])
+        expected.append(example["log_loss"](margins, test.labels))
+    idle = np.setdiff1d(np.arange(count), used)
+    assert np.mean(weights[idle] == 0) > 0.9
+    assert expected[-1] < 0.65
+    for losses in found:
+        np.testing.assert_allclose(losses, expected, rtol=0.01)
+
+
+@pytest.mark.one_mpi
+def test_a_line_that_is_not_libsvm_is_named(mpirun, tmp_path):
+    path = tmp_path / "bad.libsvm"
+    path.write_text("1 3:0.5\n0 4:x\n")
+    done = mpirun(2, [EXAMPLES / "sparse_logistic.py", path], timeout_s=60)
+    assert done.returncode != 0
+    assert "line 2: not `label index:value ...`" in done.stderr
