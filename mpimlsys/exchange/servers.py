@@ -112,12 +112,14 @@ class ServersExchange(Stateless):
         self._lr = 0.0
         self._begun: set[int] = set()
         self._sent_before = 0
+        self._stale_before = self._client.staleness
         self._put()
 
     def begin_step(self, lr: float) -> None:
         """The learning rate of the step that begins."""
         self._lr = lr
         self._sent_before = self._client.native.sent_bytes
+        self._stale_before = self._client.staleness
 
     def begin(self, bucket: Bucket) -> None:
         """Push a bucket's gradient, and ask for its parameters."""
@@ -163,10 +165,12 @@ class ServersExchange(Stateless):
         sent: int = self._client.native.sent_bytes - self._sent_before
         return sent
 
-    @property
-    def staleness(self) -> list[int]:
-        """See :attr:`mpimlsys.ps.Client.staleness`."""
-        return self._client.staleness
+    def staleness(self) -> list[int] | None:
+        """Pulls of the last step that found the slowest worker 0, 1, ... steps behind."""
+        if not self.lag:
+            return None
+        now = self._client.staleness
+        return [after - before for before, after in zip(self._stale_before, now, strict=True)]
 
     def load_state_dict(self, state: Mapping[str, Array], own: Mapping[str, Array]) -> None:
         """Put the parameters and the optimiser's state, just loaded, onto the servers."""

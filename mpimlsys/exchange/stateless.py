@@ -24,6 +24,10 @@ class Stateless:
         """What the user should know, said once."""
         return []
 
+    def staleness(self) -> list[int] | None:
+        """Of parameters that servers gave in the last step; None: they are always new."""
+        return None
+
     def state_dict(self) -> State:
         """What all ranks have alike: nothing."""
         return {}

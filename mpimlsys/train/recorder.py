@@ -60,6 +60,8 @@ class Recorder:
         }
         if report.sent_bytes is not None:
             record["sent_bytes"] = report.sent_bytes
+        if report.staleness is not None:
+            record["staleness"] = report.staleness
         measured = {}
         if evaluation is not None:
             measured = {

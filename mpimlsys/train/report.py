@@ -45,6 +45,8 @@ class StepReport:
         exchange_s: waiting for the exchange after backward has ended (exposed).
         optimizer_s: clipping and updating.
         sent_bytes: by this rank, in frames; None where gradients travelled dense.
+        staleness: pulls of parameters that found the slowest worker 0, 1, ... steps behind; the
+            last counts all above. None where they wait for all.
     """
 
     step: int
@@ -63,6 +65,7 @@ class StepReport:
     exchange_s: float
     optimizer_s: float
     sent_bytes: int | None = None
+    staleness: list[int] | None = None
 
 
 @dataclass(frozen=True)

@@ -372,6 +372,7 @@ class Trainer:
             written=written,
             time_s=clock.end(self.steps_done),
             sent_bytes=self.exchange.sent_bytes(),
+            staleness=self.exchange.staleness(),
             **clock.seconds,
         )
 
