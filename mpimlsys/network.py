@@ -25,6 +25,8 @@ _OPERATIONS = (
     "all_to_all",
     "barrier",
     "ps_push",
+    "ps_push_rows",
+    "ps_pull_rows",
     "ps_settle",
     "ps_leave",
 )

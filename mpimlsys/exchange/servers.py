@@ -16,7 +16,7 @@ from mpimlsys import ps
 from mpimlsys.context import Context
 from mpimlsys.errors import ConfigError
 from mpimlsys.exchange.stateless import Stateless
-from mpimlsys.types import Array, Bucket, Segment
+from mpimlsys.types import Array, Bucket, Segment, State
 
 # how long to wait beyond the operations' own deadline for their story
 _STORY_S = 5.0
@@ -33,9 +33,12 @@ class ParameterServers:
     Args:
         consistency: ``"bsp"``: each step sees all updates of the step before; ``"ssp:3"``: a
             worker is at most 3 steps ahead of the slowest; ``"asp"``: nobody waits.
+        embeddings: the model's layers whose rows are at the servers, such as
+            :class:`mpimlsys.nn.ServedEmbedding`; their tables have a consistency of their own.
     """
 
     consistency: str = "bsp"
+    embeddings: Sequence[Any] = ()
 
     def open(
         self,
@@ -79,10 +82,17 @@ class ParameterServers:
                 )
                 for bucket in buckets
             ]
+            rows = [layer.table for layer in self.embeddings]
+            names = [table.name for table in (*tables, *rows)]
+            if len(set(names)) < len(names):
+                raise ConfigError("two tables have the same name; each needs one of its own.")
         except ConfigError as error:
             error.on_all_ranks = True  # all have the same job
             raise
-        return ServersExchange(ctx, buckets, parameters, optimizer, tables)
+        exchange = ServersExchange(ctx, buckets, parameters, optimizer, tables, rows)
+        for layer in self.embeddings:
+            layer.attach(exchange)
+        return exchange
 
 
 class ServersExchange(Stateless):
@@ -102,12 +112,15 @@ class ServersExchange(Stateless):
         parameters: Array,
         optimizer: Any,
         tables: Sequence[ps.Table],
+        rows: Sequence[ps.Table],
     ) -> None:
         self._ctx, self._buckets, self._optimizer = ctx, buckets, optimizer
         self._parts = [parameters[bucket.start : bucket.stop] for bucket in buckets]
         self._tables = tables
         self.lag = _lag(tables[0].consistency)
-        self._client = ps.Client(tables)
+        self._client = ps.Client([*tables, *rows])
+        # what a step has for each table of rows: rows, their gradients, and the rate
+        self._touched: dict[str, list[tuple[Array, Array, float]]] = {t.name: [] for t in rows}
         self._engine = self._client.open_engine()
         self._lr = 0.0
         self._begun: set[int] = set()
@@ -146,7 +159,21 @@ class ServersExchange(Stateless):
                 "some parameters got no gradient."
             )
         self._begun.clear()
+        for table in self._touched:
+            self._push_rows(table)
         self._settle()
+
+    def fetch_rows(self, table: str, rows: Array) -> Array:
+        """Rows of an embedding: (n,) uint64 gives (n, width) float32."""
+        number = self._client.number(table)
+        into = np.empty((len(rows), self._client.tables[number].width), np.float32)
+        self._engine.ps_pull_rows(self._client.native, number, rows, into)
+        self._settle()
+        return into
+
+    def add_rows(self, table: str, rows: Array, gradients: Array, lr: float) -> None:
+        """Gradients of rows, pushed when the step finishes; ``lr`` times that of the step."""
+        self._touched[table].append((rows, gradients, lr))
 
     def gather(self) -> None:
         """Make parameters and the optimiser's state the same on all workers. Collective."""
@@ -172,6 +199,19 @@ class ServersExchange(Stateless):
         now = self._client.staleness
         return [after - before for before, after in zip(self._stale_before, now, strict=True)]
 
+    def state_dict(self) -> State:
+        """Nothing: parameters and the optimiser's state are the trainer's.
+
+        Raises:
+            ConfigError: there are embeddings.
+        """
+        if self._touched:
+            raise ConfigError(
+                f"checkpoints do not hold the rows of {', '.join(self._touched)} yet; read them "
+                "with mls.ps.Client.snapshot."
+            )
+        return super().state_dict()
+
     def load_state_dict(self, state: Mapping[str, Array], own: Mapping[str, Array]) -> None:
         """Put the parameters and the optimiser's state, just loaded, onto the servers."""
         super().load_state_dict(state, own)
@@ -192,6 +232,22 @@ class ServersExchange(Stateless):
         self._barrier()
         for table in self._tables:
             self._client.resume_at(table.name, 0)
+
+    def _push_rows(self, table: str) -> None:
+        """Push what the step has of a table, be it nothing: steps are counted by pushes."""
+        number = self._client.number(table)
+        touched = self._touched[table] or [
+            (np.empty(0, np.uint64), np.empty((0, self._client.tables[number].width), "f4"), 1.0)
+        ]
+        rows, gradients, rates = zip(*touched, strict=True)
+        self._touched[table].clear()
+        self._engine.ps_push_rows(
+            self._client.native,
+            number,
+            np.concatenate(rows),
+            np.concatenate(gradients),
+            rate=rates[0] * self._lr,
+        )
 
     def _settle(self) -> None:
         ticket = self._engine.ps_settle(self._client.native, timeout_s=self._ctx.timeout_s)

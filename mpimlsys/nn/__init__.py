@@ -6,6 +6,7 @@ from mpimlsys.nn.linear import Conv2d, Flatten, Linear, MaxPool2d
 from mpimlsys.nn.losses import BCEWithLogitsLoss, CrossEntropyLoss, MSELoss
 from mpimlsys.nn.module import Module, Parameter, Sequential
 from mpimlsys.nn.sequence import LSTM, RNN, Embedding, LayerNorm
+from mpimlsys.nn.served import ServedEmbedding
 from mpimlsys.nn.space import FlatSpace
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Parameter",
     "ReLU",
     "Sequential",
+    "ServedEmbedding",
     "Sigmoid",
     "Tanh",
     "init",

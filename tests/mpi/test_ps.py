@@ -274,3 +274,85 @@ def test_a_worker_reads_snapshots_while_another_trains(mpirun, tmp_path):
     done = mpirun(4, [script])
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("done") == 4
+
+
+EMBEDDINGS = """
+import numpy as np
+import mpimlsys as mls
+from mpimlsys import nn
+from mpimlsys.errors import ConfigError
+
+ctx = mls.init(mls.ClusterSection(servers=2), mls.CommSection(timeout_s=30))
+COUNT, WIDTH = 50, 4
+
+
+class Bag(nn.Module):
+    loss = nn.CrossEntropyLoss()
+
+    def __init__(self, embedding):
+        self.embedding = embedding
+        self.body = nn.Linear(WIDTH, 3)
+
+    def forward(self, x, phase):
+        self.shape = x.shape
+        return self.body.forward(self.embedding.forward(x, phase).sum(axis=1), phase)
+
+    def backward(self, grad, ready):
+        each = np.broadcast_to(self.body.backward(grad, ready)[:, None], (*self.shape, WIDTH))
+        return self.embedding.backward(each, ready)
+
+
+def trained(model, exchange, first=None):
+    trainer = mls.Trainer(model, optimizer=mls.optim.sgd(0.5), exchange=exchange, accumulate=2)
+    if first is not None:
+        model.embedding.weight.value[...] = 0
+        model.body.weight.value[...], model.body.bias.value[...] = first
+    first = model.body.weight.value.copy(), model.body.bias.value.copy()
+    random = np.random.default_rng(0)
+    samples = mls.data.ArrayDataset(
+        random.integers(0, COUNT, (101, 5)), random.integers(0, 3, 101), dtype="int64"
+    )
+    # the last step of an epoch has one sample: one worker has none
+    losses = [report.loss for report in trainer.fit(samples, epochs=3, batch_size=20)]
+    return trainer, losses, trainer.evaluate(samples).loss, first
+
+
+if ctx.role == "server":
+    mls.ps.serve()
+else:
+    layer = nn.ServedEmbedding(mls.ps.Table("words", COUNT, width=WIDTH))
+    servers = mls.exchange.ParameterServers(embeddings=[layer])
+    served, losses, loss, first = trained(Bag(layer), servers)
+    usual, same, last, _ = trained(Bag(nn.Embedding(COUNT, WIDTH)), None, first)
+    np.testing.assert_allclose(losses, same, rtol=1e-5)
+    np.testing.assert_allclose(loss, last, rtol=1e-5)
+    np.testing.assert_allclose(
+        layer.forward(np.arange(COUNT), None), usual.model.embedding.weight.value, atol=1e-6
+    )
+    dense = mls.ps.Table("x", 5)
+    again = nn.ServedEmbedding(mls.ps.Table("x", 5, width=1))
+    for wrong, told in (
+        (lambda: layer.forward(np.array([[COUNT]]), None), "index of 50 is outside the 50 rows"),
+        (lambda: layer.forward(np.array([[-1]]), None), "index of -1 is outside"),
+        (lambda: again.forward(np.array([[1]]), None), "give this layer to ParameterServers"),
+        (lambda: layer.forward(np.ones((1, 1)), None), "named by integers, not float64"),
+        (lambda: nn.ServedEmbedding(dense), "give the table 'x' a width"),
+        (lambda: served.state_dict(), "do not hold the rows of words yet"),
+    ):
+        try:
+            wrong()
+        except ConfigError as error:
+            assert told in str(error), error
+        else:
+            raise AssertionError(told)
+    served.close()
+print("done", ctx.rank)
+"""
+
+
+def test_embeddings_at_servers_are_those_in_the_model(mpirun, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(EMBEDDINGS)
+    done = mpirun(4, [script])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("done") == 4
