@@ -187,10 +187,10 @@ void write(PyClient& self, std::size_t table, std::uint32_t server, std::uint64_
 
 py::tuple snapshot(PyClient& self, std::size_t table, std::uint32_t server,
                    std::optional<std::uint64_t> since, double timeout_s) {
-  Client::Share share;
+  Client::Begun begun;
   with_array(self, py::none(),
-             [&] { share = self.client.snapshot(table, server, since, deadline_of(timeout_s)); });
-  return py::make_tuple(share.number, share.updates);
+             [&] { begun = self.client.snapshot(table, server, since, deadline_of(timeout_s)); });
+  return py::make_tuple(begun.number, begun.updates);
 }
 
 // The entries, as numbers in the whole table, and their parameters.

@@ -25,8 +25,8 @@ struct Client::Call {
   Request hears = {};
   std::vector<Request> slices = {};
   bool heard = false;
-  Share* share = nullptr;   // where to put what its answer says
-  Buffer* piece = nullptr;  // where to put what comes
+  Message* answered = nullptr;  // where to put what its answer says
+  Buffer* piece = nullptr;      // where to put what comes
 };
 
 Client::Client(Transport& transport, std::vector<TableSpec> tables, std::vector<int> servers,
@@ -254,10 +254,7 @@ void Client::hear(Call& call) {
     }
     return;
   }
-  if (call.share) {
-    *call.share = {answer.updates, answer.step, answer.start, answer.count,
-                   (answer.flags & Message::kEnd) != 0};
-  }
+  if (call.answered) *call.answered = answer;
   if (!kVerbs[static_cast<std::size_t>(call.head.verb)].receives) return;
   if (call.piece) {
     if (answer.bytes > kMostPiece) {
@@ -277,7 +274,7 @@ void Client::hear(Call& call) {
                       std::to_string(into.size()) + " were expected",
                   {call.rank});
   }
-  if (!call.share) {
+  if (!call.answered) {
     ++staleness_[std::min<std::size_t>(answer.staleness, staleness_.size() - 1)];
   }
   std::ranges::copy(along, into.begin());
@@ -329,13 +326,16 @@ void Client::settle(Deadline deadline) {
   if (const auto failure = std::exchange(failure_, std::nullopt)) throw *failure;
 }
 
-void Client::leave(Deadline deadline) {
+// Says something that needs no more than its verb.
+void Client::tell_all(Verb verb, Deadline deadline) {
   begin_request();
   for (std::uint32_t server = 0; server < servers(); ++server) {
-    call(server, {.verb = Verb::leave, .request = requests_}, {});
+    call(server, {.verb = verb, .request = requests_}, {});
   }
   settle(deadline);
 }
+
+void Client::leave(Deadline deadline) { tell_all(Verb::leave, deadline); }
 
 Client::Share Client::read(std::size_t table, std::uint32_t server, Range range,
                            std::span<float> into, Deadline deadline) {
@@ -348,10 +348,10 @@ Client::Share Client::read(std::size_t table, std::uint32_t server, Range range,
                      .start = range.start};
   Call& now = call(server, head, {});
   now.into = into;
-  Share share;
-  now.share = &share;
+  Message answer;
+  now.answered = &answer;
   settle(deadline);
-  return share;
+  return {answer.updates, answer.step};
 }
 
 void Client::write(std::size_t table, std::uint32_t server, Range range,
@@ -369,15 +369,18 @@ void Client::write(std::size_t table, std::uint32_t server, Range range,
   settle(deadline);
 }
 
-void Client::observe(Deadline deadline) {
+void Client::observe(Deadline deadline) { tell_all(Verb::observe, deadline); }
+
+// A new request about a snapshot that was begun.
+Message Client::about_snapshot(std::size_t table, Verb verb, std::uint64_t number) {
   begin_request();
-  for (std::uint32_t server = 0; server < servers(); ++server) {
-    call(server, {.verb = Verb::observe, .request = requests_}, {});
-  }
-  settle(deadline);
+  return {.verb = verb,
+          .table = static_cast<std::uint16_t>(table),
+          .request = requests_,
+          .start = number};
 }
 
-Client::Share Client::snapshot(std::size_t table, std::uint32_t server,
+Client::Begun Client::snapshot(std::size_t table, std::uint32_t server,
                                std::optional<std::uint64_t> since, Deadline deadline) {
   settle(deadline);
   begin_request();
@@ -387,35 +390,30 @@ Client::Share Client::snapshot(std::size_t table, std::uint32_t server,
                      .request = requests_,
                      .step = steps_.at(table),
                      .start = since.value_or(0)};
-  Share share;
-  call(server, head, {}).share = &share;
+  Message answer;
+  call(server, head, {}).answered = &answer;
   settle(deadline);
-  return share;
+  return {answer.start, answer.updates};
 }
 
 std::optional<Piece> Client::piece(std::size_t table, std::uint32_t server, std::uint64_t number,
                                    Deadline deadline) {
   settle(deadline);
-  begin_request();
-  const Message head{.verb = Verb::piece,
-                     .table = static_cast<std::uint16_t>(table),
-                     .request = requests_,
-                     .start = number};
-  Share share;
+  Message answer;
   Buffer buffer;
-  Call& now = call(server, head, {});
-  now.share = &share;
+  Call& now = call(server, about_snapshot(table, Verb::piece, number), {});
+  now.answered = &answer;
   now.piece = &buffer;
   settle(deadline);
-  if (share.end) return std::nullopt;
+  if (answer.flags & Message::kEnd) return std::nullopt;
   Piece piece;
   const std::span<const std::byte> bytes = buffer.bytes();
-  bool sound = share.count <= bytes.size() / sizeof(Range);
+  bool sound = answer.count <= bytes.size() / sizeof(Range);
   std::uint64_t entries = 0, at = 0;
   if (sound) {
-    piece.ranges.resize(share.count);
-    if (share.count > 0) {
-      std::memcpy(piece.ranges.data(), bytes.data(), sizeof(Range) * share.count);
+    piece.ranges.resize(answer.count);
+    if (answer.count > 0) {
+      std::memcpy(piece.ranges.data(), bytes.data(), sizeof(Range) * answer.count);
     }
     const std::uint64_t most = this->share(table, server);
     for (const Range range : piece.ranges) {
@@ -443,12 +441,7 @@ std::optional<Piece> Client::piece(std::size_t table, std::uint32_t server, std:
 void Client::drop(std::size_t table, std::uint32_t server, std::uint64_t number,
                   Deadline deadline) {
   settle(deadline);
-  begin_request();
-  const Message head{.verb = Verb::drop,
-                     .table = static_cast<std::uint16_t>(table),
-                     .request = requests_,
-                     .start = number};
-  call(server, head, {});
+  call(server, about_snapshot(table, Verb::drop, number), {});
   settle(deadline);
 }
 

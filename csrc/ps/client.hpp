@@ -56,9 +56,6 @@ class Client {
   struct Share {
     std::uint64_t updates = 0;
     std::uint64_t steps = 0;
-    std::uint64_t number = 0;  // of a snapshot
-    std::uint64_t count = 0;   // of ranges in a piece
-    bool end = false;          // no piece has come
   };
   Share read(std::size_t table, std::uint32_t server, Range range, std::span<float> into,
              Deadline deadline);
@@ -71,7 +68,11 @@ class Client {
   // Begins a snapshot of a server's share, or of what has changed in it since so many updates, once
   // it is as new as consistency demands. The next piece of it is nothing when all has come, or it
   // was dropped.
-  Share snapshot(std::size_t table, std::uint32_t server, std::optional<std::uint64_t> since,
+  struct Begun {
+    std::uint64_t number = 0;
+    std::uint64_t updates = 0;  // that the share has had
+  };
+  Begun snapshot(std::size_t table, std::uint32_t server, std::optional<std::uint64_t> since,
                  Deadline deadline);
   std::optional<Piece> piece(std::size_t table, std::uint32_t server, std::uint64_t number,
                              Deadline deadline);
@@ -103,6 +104,8 @@ class Client {
   };
 
   void begin_request();
+  void tell_all(Verb verb, Deadline deadline);
+  Message about_snapshot(std::size_t table, Verb verb, std::uint64_t number);
   Call& call(std::uint32_t server, Message head, std::span<const std::byte> values);
   void check_rows(std::size_t table, std::span<const std::uint64_t> rows, std::size_t floats) const;
   Split split(std::size_t table, std::span<const std::uint64_t> rows) const;

@@ -1,3 +1,6 @@
+// The life of a request, from its header to its answer. The file is long because all its states are
+// here, each step a short function: what is refused, what waits, and what is answered depend on
+// each other.
 #include "ps/server.hpp"
 
 #include <algorithm>
@@ -276,7 +279,7 @@ void Server::handle(int worker, const Message& head, Buffer body) {
         shard_.leave(worker, [](Range) {});
         if (head.verb == Verb::leave) {
           left_[static_cast<std::size_t>(worker)] = true;
-          std::erase_if(kept_, [&](const Kept& kept) { return kept.worker == worker; });
+          kept_.drop_all(worker);
         }
         answer(worker, head, Status::done, {});
         for (std::size_t table = 0; table < shard_.tables(); ++table) answer_waiting(table);
@@ -295,7 +298,7 @@ void Server::handle(int worker, const Message& head, Buffer body) {
         give_piece(worker, head);
         return;
       case Verb::drop:
-        kept_.erase(kept(worker, head));
+        kept_.drop(kept(worker, head));
         answer(worker, head, Status::done, {});
         return;
       default:
@@ -459,31 +462,30 @@ Table& Server::table(std::size_t index) {
 
 void Server::keep_snapshot(const Waiting& waiting) {
   const Message& head = waiting.head;
-  if (std::ranges::count(kept_, waiting.worker, &Kept::worker) >= kSnapshots) {
+  if (kept_.full(waiting.worker)) {
     answer(waiting.worker, head, Status::refused,
            "it reads " + std::to_string(kSnapshots) + " snapshots already; drop one");
     return;
   }
   SnapshotOptions options;
   if (head.flags & Message::kSince) options.since = version_of(head.start);
-  kept_.push_back({++snapshots_, waiting.worker, head.table, table(head.table).snapshot(options)});
+  const std::uint64_t number =
+      kept_.keep(waiting.worker, head.table, table(head.table).snapshot(options));
   Message reply = head;
   reply.status = Status::done;
   reply.flags = 0;
-  reply.start = snapshots_;
+  reply.start = number;
   reply.updates = shard_.updates(head.table);
   outbox_.send(place_.workers[static_cast<std::size_t>(waiting.worker)], reply);
 }
 
 // Of this worker.
-std::list<Server::Kept>::iterator Server::kept(int worker, const Message& head) {
-  const auto found = std::ranges::find_if(kept_, [&](const Kept& kept) {
-    return kept.worker == worker && kept.table == head.table && kept.number == head.start;
-  });
-  if (found == kept_.end()) {
+KeptSnapshots::Place Server::kept(int worker, const Message& head) {
+  const std::optional<KeptSnapshots::Place> found = kept_.find(worker, head.table, head.start);
+  if (!found) {
     throw Refusal{"there is no snapshot " + std::to_string(head.start) + " of this table"};
   }
-  return found;
+  return *found;
 }
 
 void Server::give_piece(int worker, const Message& head) {
@@ -492,7 +494,7 @@ void Server::give_piece(int worker, const Message& head) {
   reply.status = Status::done;
   Piece piece;
   if (!found->snapshot.next(piece)) {
-    kept_.erase(found);
+    kept_.drop(found);
     reply.flags = Message::kEnd;
     outbox_.send(place_.workers[static_cast<std::size_t>(worker)], reply);
     return;

@@ -15,10 +15,10 @@
 #include <vector>
 
 #include "comm/transport.hpp"
+#include "ps/kept.hpp"
 #include "ps/message.hpp"
 #include "ps/outbox.hpp"
 #include "ps/shard.hpp"
-#include "store/snapshot.hpp"
 
 namespace mls {
 
@@ -74,14 +74,6 @@ class Server {
     std::string why;
   };
 
-  // A snapshot that a worker reads.
-  struct Kept {
-    std::uint64_t number;
-    int worker;
-    std::size_t table;
-    Snapshot snapshot;
-  };
-
   bool take_request();
   bool take_slices();
   void admit(Arrival from);
@@ -96,7 +88,7 @@ class Server {
   void answer(int worker, const Message& head, Status status, const std::string& text);
   Table& table(std::size_t index);
   void keep_snapshot(const Waiting& waiting);
-  std::list<Kept>::iterator kept(int worker, const Message& head);
+  KeptSnapshots::Place kept(int worker, const Message& head);
   void give_piece(int worker, const Message& head);
   void read_table(int worker, const Message& head);
   void write_table(const Message& head, const Buffer& body);
@@ -119,8 +111,7 @@ class Server {
   std::vector<std::vector<KeySet>> keys_;  // by worker
   std::list<Coming> coming_;
   std::vector<std::list<Waiting>> waiting_;  // by table
-  std::list<Kept> kept_;
-  std::uint64_t snapshots_ = 0;  // so far
+  KeptSnapshots kept_;
   Clock::duration timeout_{};
   Buffer request_;
   std::vector<bool> left_;  // by worker
@@ -130,9 +121,6 @@ class Server {
 
 // Key sets that a server remembers of each worker.
 inline constexpr std::uint16_t kKeySets = 64;
-
-// Snapshots that a worker may read at a time: what is written meanwhile is copied for each.
-inline constexpr std::ptrdiff_t kSnapshots = 8;
 
 // Of keys, to see that both sides mean the same set.
 std::uint64_t digest_of(std::span<const std::uint32_t> slots);

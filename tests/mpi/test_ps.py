@@ -158,12 +158,16 @@ print("done", ctx.rank)
 """
 
 
-def test_the_interface(mpirun, tmp_path):
+def run_to_the_end(text, mpirun, tmp_path):
     script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
+    script.write_text(text)
     done = mpirun(4, [script])
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("done") == 4
+
+
+def test_the_interface(mpirun, tmp_path):
+    run_to_the_end(SCRIPT, mpirun, tmp_path)
 
 
 def test_workers_with_other_tables_are_told(mpirun, tmp_path):
@@ -269,11 +273,7 @@ print("done", ctx.rank)
 
 
 def test_a_worker_reads_snapshots_while_another_trains(mpirun, tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text(SNAPSHOTS)
-    done = mpirun(4, [script])
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("done") == 4
+    run_to_the_end(SNAPSHOTS, mpirun, tmp_path)
 
 
 EMBEDDINGS = """
@@ -351,8 +351,4 @@ print("done", ctx.rank)
 
 
 def test_embeddings_at_servers_are_those_in_the_model(mpirun, tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text(EMBEDDINGS)
-    done = mpirun(4, [script])
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("done") == 4
+    run_to_the_end(EMBEDDINGS, mpirun, tmp_path)

@@ -45,7 +45,7 @@ TEST(a_snapshot_has_no_push_by_half_while_workers_go_on) {
             while (updates < most) {
               for (std::uint32_t server = 0; server < 2; ++server) {
                 for (std::size_t table = 0; table < 2; ++table) {
-                  const Client::Share share = client.snapshot(table, server, {}, soon());
+                  const Client::Begun share = client.snapshot(table, server, {}, soon());
                   const float told = static_cast<float>(share.updates) *
                                      (consistency == Consistency::bsp ? 2.0f : 1.0f);
                   for (const float value : share_of(client, table, server, share.number)) {
@@ -80,7 +80,7 @@ TEST(with_bsp_a_worker_that_trains_gets_what_it_has_pushed) {
       client.settle(soon());
       if ((step + worker) % 3) continue;
       for (std::uint32_t server = 0; server < 3; ++server) {
-        const Client::Share share = client.snapshot(0, server, {}, soon());
+        const Client::Begun share = client.snapshot(0, server, {}, soon());
         CHECK(share.updates == static_cast<std::uint64_t>(step));
         for (const float value : share_of(client, 0, server, share.number)) {
           CHECK(value == 2.0f * static_cast<float>(step));
@@ -98,17 +98,17 @@ TEST(a_snapshot_since_a_version_has_what_has_changed) {
     std::vector<std::uint64_t> touched(50);
     for (std::uint64_t& row : touched) row = random() % kRows;
     const std::vector<float> gradient(touched.size() * 4, -1.0f);
-    const Client::Share before = client.snapshot(0, 0, {}, soon());
+    const Client::Begun before = client.snapshot(0, 0, {}, soon());
     client.drop(0, 0, before.number, soon());
     client.push_rows(0, 1.0f, touched, gradient);
-    const Client::Share after = client.snapshot(0, 0, before.updates, soon());
+    const Client::Begun after = client.snapshot(0, 0, before.updates, soon());
     const std::vector<float> found = share_of(client, 0, 0, after.number);
     const RowPartition partition = client.tables()[0].rows(1);
     for (const std::uint64_t row : touched) CHECK(found[partition.home(row).slot * 4] >= 1.0f);
     const auto left_out =
         std::ranges::count_if(found, [](float value) { return std::isnan(value); });
     CHECK(left_out > static_cast<std::ptrdiff_t>(kRows * 4 / 2));
-    const Client::Share nothing = client.snapshot(0, 0, after.updates, soon());
+    const Client::Begun nothing = client.snapshot(0, 0, after.updates, soon());
     for (const float value : share_of(client, 0, 0, nothing.number)) CHECK(std::isnan(value));
     client.leave(soon());
   });
