@@ -267,7 +267,7 @@ class Engine:
     def ps_push(self, client: Client, table: int, gradient: Any, into: Any, **options: Any) -> int:
         """Requests to servers; those of one client go through one engine."""
 
-    def ps_pull(self, client: Client, table: int, into: Any) -> int: ...
+    def ps_pull(self, client: Client, table: int, into: Any, **options: Any) -> int: ...
     def ps_push_rows(
         self, client: Client, table: int, rows: Any, gradients: Any, **options: Any
     ) -> int: ...
@@ -401,6 +401,8 @@ class Table:
         scale: float = 0.0,
         seed: int = 0,
         urgency: int = 0,
+        codec: Spec = ...,
+        feedback: bool = True,
     ) -> None: ...
     @property
     def name(self) -> str: ...
@@ -451,6 +453,12 @@ class Client:
     def resume_at(self, table: int, steps: int) -> None:
         """Go on as if so many steps had been pushed."""
 
+    def feedback(self, table: int) -> tuple[_Floats, int]:
+        """What compressed pushes left out, (count,) or empty, and how many pushes there were."""
+
+    def set_feedback(self, table: int, residual: _Floats, pushes: int) -> None:
+        """Take such a state over."""
+
     @property
     def sent_bytes(self) -> int: ...
     @property
@@ -500,10 +508,16 @@ def ps_push(
     into: _Floats | None = None,
     *,
     rate: float,
+    plain: bool = False,
 ) -> None:
-    """Begin to send a gradient, and to receive parameters where ``into`` is given."""
+    """Begin to send a gradient, and to receive parameters where ``into`` is given.
 
-def ps_pull(transport: Transport, client: Client, table: int, into: _Floats) -> None: ...
+    ``plain``: as float32, whatever the table's codec.
+    """
+
+def ps_pull(
+    transport: Transport, client: Client, table: int, into: _Floats, *, plain: bool = False
+) -> None: ...
 def ps_push_rows(
     transport: Transport,
     client: Client,

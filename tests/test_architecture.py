@@ -24,7 +24,7 @@ ALLOWED = {
     "context": {"native", "network", "process_sets", "choice", "hangs", "kernels"},
     "collectives": {"context", "process_sets"},
     "compress": set(),
-    "ps": {"context", "network", "native"},
+    "ps": {"compress", "context", "network", "native"},
     "exchange": {"compress", "collectives", "context", "native", "kernels", "ps"},
     "timeline": {"context"},
     "train": {

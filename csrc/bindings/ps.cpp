@@ -62,7 +62,7 @@ TableSpec make_table(const std::string& name, const std::string& kind, std::uint
                      std::uint32_t staleness,
                      const std::vector<std::pair<std::uint64_t, std::uint64_t>>& decayed,
                      const std::string& spread, const std::string& initial, float scale,
-                     std::uint64_t seed, std::uint32_t urgency) {
+                     std::uint64_t seed, std::uint32_t urgency, const Spec& codec, bool feedback) {
   const std::map<std::string, TableSpec::Kind> kinds{{"dense", TableSpec::Kind::dense},
                                                      {"rows", TableSpec::Kind::rows}};
   const std::map<std::string, Consistency> models{
@@ -81,10 +81,19 @@ TableSpec make_table(const std::string& name, const std::string& kind, std::uint
                   .staleness = staleness,
                   .spread = named(spreads, spread, "way to spread rows"),
                   .initial = {named(firsts, initial, "way to begin"), scale, seed},
-                  .urgency = urgency};
+                  .urgency = urgency,
+                  .codec = codec,
+                  .feedback = feedback};
   for (const auto& [start, length] : decayed) table.decayed.push_back({start, length});
   if (table.kind == TableSpec::Kind::dense && rule_row(table.rule.id).rows_only) {
     throw Failure(FailureKind::config, "the rule '" + rule + "' is for tables of rows only");
+  }
+  if (codec.codec == CodecId::power_sgd) {
+    throw Failure(FailureKind::config, "power_sgd needs all-reduce: servers add up frames");
+  }
+  if (table.kind == TableSpec::Kind::rows && codec_of(codec.codec).sparse) {
+    throw Failure(FailureKind::config,
+                  "rows can travel as fp16 or int8, but not as a part of them");
   }
   if (width < 1 || (table.kind == TableSpec::Kind::dense && width != 1)) {
     throw Failure(FailureKind::config, "'" + name + "' needs rows of at least one float");
@@ -273,21 +282,23 @@ void tell(Transport& transport, const Heed& watch, const std::string& label, dou
 }  // namespace
 
 Prepared prepare_ps_push(const ClientPointer& client, std::size_t table, const py::object& gradient,
-                         const py::object& into, float rate) {
+                         const py::object& into, float rate, bool plain) {
   next(*client);
   const std::span<const float> from = floats_of(*client, gradient, false);
   const std::span<float> back =
       into.is_none() ? std::span<float>() : floats_of(*client, into, true);
-  return prepared("push", client, [client, table, from, back, rate](Transport&, const Heed&) {
-    client->client.push(table, rate, from, back);
-  });
+  return prepared("push", client,
+                  [client, table, from, back, rate, plain](Transport&, const Heed&) {
+                    client->client.push(table, rate, from, back, plain);
+                  });
 }
 
-Prepared prepare_ps_pull(const ClientPointer& client, std::size_t table, const py::object& into) {
+Prepared prepare_ps_pull(const ClientPointer& client, std::size_t table, const py::object& into,
+                         bool plain) {
   next(*client);
   const std::span<float> back = floats_of(*client, into, true);
-  return prepared("pull", client, [client, table, back](Transport&, const Heed&) {
-    client->client.pull(table, back);
+  return prepared("pull", client, [client, table, back, plain](Transport&, const Heed&) {
+    client->client.pull(table, back, plain);
   });
 }
 
@@ -339,7 +350,8 @@ void register_ps(py::module_& m) {
            py::arg("staleness") = 0,
            py::arg("decayed") = std::vector<std::pair<std::uint64_t, std::uint64_t>>{},
            py::arg("spread") = "hash", py::arg("initial") = "zeros", py::arg("scale") = 0.0f,
-           py::arg("seed") = 0, py::arg("urgency") = 0)
+           py::arg("seed") = 0, py::arg("urgency") = 0, py::arg("codec") = Spec{},
+           py::arg("feedback") = true)
       .def_readonly("name", &TableSpec::name)
       .def_readonly("count", &TableSpec::count)
       .def_readonly("width", &TableSpec::width)
@@ -376,6 +388,23 @@ void register_ps(py::module_& m) {
             self.client.resume_at(table, steps);
           },
           py::arg("table"), py::arg("steps"))
+      .def(
+          "feedback",
+          [](const PyClient& self, std::size_t table) {
+            const Client::Feedback& feedback = self.client.feedback(table);
+            const std::vector<float>& residual = feedback.residual;
+            return py::make_tuple(
+                Floats(static_cast<py::ssize_t>(residual.size()), residual.data()),
+                feedback.pushes);
+          },
+          py::arg("table"))
+      .def(
+          "set_feedback",
+          [](PyClient& self, std::size_t table, const Floats& residual, std::uint64_t pushes) {
+            self.client.set_feedback(
+                table, {{residual.data(), residual.data() + residual.size()}, pushes});
+          },
+          py::arg("table"), py::arg("residual"), py::arg("pushes"))
       .def_property_readonly("sent_bytes",
                              [](const PyClient& self) { return self.client.sent_bytes(); })
       .def_property_readonly("staleness",

@@ -37,10 +37,10 @@ struct PyClient {
 using ClientPointer = std::shared_ptr<PyClient>;
 
 Prepared prepare_ps_push(const ClientPointer& client, std::size_t table,
-                         const pybind11::object& gradient, const pybind11::object& into,
-                         float rate);
+                         const pybind11::object& gradient, const pybind11::object& into, float rate,
+                         bool plain);
 Prepared prepare_ps_pull(const ClientPointer& client, std::size_t table,
-                         const pybind11::object& into);
+                         const pybind11::object& into, bool plain);
 Prepared prepare_ps_push_rows(const ClientPointer& client, std::size_t table,
                               const pybind11::object& rows, const pybind11::object& gradients,
                               float rate);
@@ -56,8 +56,9 @@ void define_requests(Target& target, Begin begin) {
   const auto client = py::arg("client");
   const auto table = py::arg("table");
   all.def("ps_push", &prepare_ps_push, client, table, py::arg("gradient"), py::arg("into"),
-          py::kw_only(), py::arg("rate"));
-  all.def("ps_pull", &prepare_ps_pull, client, table, py::arg("into"));
+          py::kw_only(), py::arg("rate"), py::arg("plain") = false);
+  all.def("ps_pull", &prepare_ps_pull, client, table, py::arg("into"), py::kw_only(),
+          py::arg("plain") = false);
   all.def("ps_push_rows", &prepare_ps_push_rows, client, table, py::arg("rows"),
           py::arg("gradients"), py::kw_only(), py::arg("rate"));
   all.def("ps_pull_rows", &prepare_ps_pull_rows, client, table, py::arg("rows"), py::arg("into"));

@@ -9,6 +9,14 @@
 
 namespace mls {
 
+namespace {
+
+std::uint8_t frames_of(const TableSpec& spec, bool plain) {
+  return spec.codec.codec == CodecId::none || plain ? std::uint8_t{0} : Message::kTakesFrames;
+}
+
+}  // namespace
+
 // One request under way to one server.
 struct Client::Call {
   Message head;
@@ -17,7 +25,7 @@ struct Client::Call {
   Buffer request = {};  // header, and values that come along
   Buffer answer = {};
   Buffer sent = {};                           // keys and gradients of rows
-  Buffer received = {};                       // rows, in the order of the server's slots
+  Buffer received = {};                       // a frame, or rows in the order of the server's slots
   std::span<float> into = {};                 // of a dense table
   std::vector<std::uint32_t> positions = {};  // of rows
   std::span<float> rows_into = {};
@@ -25,8 +33,12 @@ struct Client::Call {
   Request hears = {};
   std::vector<Request> slices = {};
   bool heard = false;
+  bool framed = false;          // what was received is a frame
   Message* answered = nullptr;  // where to put what its answer says
   Buffer* piece = nullptr;      // where to put what comes
+
+  // Whether later answers build on this one: parameters of a dense table that travel as frames.
+  bool keeps_told() const { return (head.flags & Message::kTakesFrames) && !into.empty(); }
 };
 
 Client::Client(Transport& transport, std::vector<TableSpec> tables, std::vector<int> servers,
@@ -37,11 +49,18 @@ Client::Client(Transport& transport, std::vector<TableSpec> tables, std::vector<
       steps_(tables_.size(), 0),
       keys_(tables_.size(),
             std::vector<KeySets>(ranks_.size(), {std::vector<std::uint64_t>(kKeySets, 0), 0})),
+      coding_(tables_.size()),
       patience_ms_(static_cast<std::uint32_t>(std::clamp(patience.count() * 1e3, 1.0, 4e9))) {
   if (ranks_.empty()) throw Failure(FailureKind::config, "a client needs a server");
 }
 
 Client::~Client() { give_up(); }
+
+// How many floats the answer to a call brings.
+std::size_t Client::floats_of(const Call& call) const {
+  if (call.rows_into.empty()) return call.into.size();
+  return tables_[call.head.table].width * call.positions.size();
+}
 
 void Client::give_up() noexcept {
   for (Call& call : calls_) {
@@ -90,8 +109,33 @@ Client::Call& Client::call(std::uint32_t server, Message head, std::span<const s
   return call;
 }
 
+void Client::set_feedback(std::size_t table, Feedback feedback) {
+  const TableSpec& spec = tables_.at(table);
+  if (!feedback.residual.empty() && feedback.residual.size() != spec.count) {
+    throw Failure(FailureKind::config, "'" + spec.name + "' has " + std::to_string(spec.count) +
+                                           " elements, and not " +
+                                           std::to_string(feedback.residual.size()));
+  }
+  coding_[table].feedback = std::move(feedback);
+}
+
+// A frame of this step's gradient for a server, and of what earlier ones left out.
+Buffer Client::encoded(std::size_t table, std::span<const float> gradient, std::uint32_t server) {
+  const TableSpec& spec = tables_[table];
+  Feedback& feedback = coding_[table].feedback;
+  const Range own = dense_range(spec.count, servers(), server);
+  const std::span<const float> part = gradient.subspan(own.start, own.length);
+  const std::uint64_t sender = key_of(static_cast<std::uint64_t>(transport_.rank()), table);
+  const Draw draw{key_of(sender, feedback.pushes), own.start};
+  if (!spec.feedback) return encode_all(spec.codec, part, draw, pool_);
+  if (feedback.residual.empty()) feedback.residual.resize(spec.count);
+  const std::span<float> rest = std::span(feedback.residual).subspan(own.start, own.length);
+  for (std::size_t i = 0; i < part.size(); ++i) rest[i] += part[i];
+  return encode_rest(spec.codec, rest, draw, pool_);
+}
+
 void Client::push(std::size_t table, float rate, std::span<const float> gradient,
-                  std::span<float> into) {
+                  std::span<float> into, bool plain) {
   const TableSpec& spec = tables_.at(table);
   if (spec.kind != TableSpec::Kind::dense || gradient.size() != spec.count ||
       (!into.empty() && into.size() != spec.count)) {
@@ -100,21 +144,31 @@ void Client::push(std::size_t table, float rate, std::span<const float> gradient
   }
   begin_request();
   const std::uint64_t step = steps_[table]++;
+  const bool codes = spec.codec.codec != CodecId::none && !plain;
   for (std::uint32_t server = 0; server < servers(); ++server) {
     const Range own = dense_range(spec.count, servers(), server);
     if (own.length == 0) continue;
-    const Message head{.verb = into.empty() ? Verb::push : Verb::push_pull,
-                       .table = static_cast<std::uint16_t>(table),
-                       .request = requests_,
-                       .step = step,
-                       .count = own.length,
-                       .rate = rate};
-    Call& now = call(server, head, std::as_bytes(gradient.subspan(own.start, own.length)));
-    if (!into.empty()) now.into = into.subspan(own.start, own.length);
+    Message head{.verb = into.empty() ? Verb::push : Verb::push_pull,
+                 .table = static_cast<std::uint16_t>(table),
+                 .request = requests_,
+                 .step = step,
+                 .count = own.length,
+                 .rate = rate};
+    Call* now = nullptr;
+    if (codes) {
+      head.flags = Message::kFrame | Message::kTakesFrames;
+      Buffer frame = encoded(table, gradient, server);
+      now = &call(server, head, frame.bytes());
+      now->sent = std::move(frame);
+    } else {
+      now = &call(server, head, std::as_bytes(gradient.subspan(own.start, own.length)));
+    }
+    if (!into.empty()) now->into = into.subspan(own.start, own.length);
   }
+  if (codes) ++coding_[table].feedback.pushes;
 }
 
-void Client::pull(std::size_t table, std::span<float> into) {
+void Client::pull(std::size_t table, std::span<float> into, bool plain) {
   const TableSpec& spec = tables_.at(table);
   if (spec.kind != TableSpec::Kind::dense || into.size() != spec.count) {
     throw Failure(FailureKind::config, "'" + spec.name + "' has " + std::to_string(spec.count) +
@@ -125,6 +179,7 @@ void Client::pull(std::size_t table, std::span<float> into) {
     const Range own = dense_range(spec.count, servers(), server);
     if (own.length == 0) continue;
     const Message head{.verb = Verb::pull,
+                       .flags = frames_of(spec, plain),
                        .table = static_cast<std::uint16_t>(table),
                        .request = requests_,
                        .step = steps_[table],
@@ -164,7 +219,9 @@ void Client::request_rows(std::size_t table, Verb verb, float rate,
                           std::span<const std::uint64_t> rows, std::span<const float> gradients,
                           std::span<float> into) {
   check_rows(table, rows, std::max(gradients.size(), into.size()));
-  const std::size_t width = tables_[table].width;
+  const TableSpec& spec = tables_[table];
+  const std::size_t width = spec.width;
+  const bool codes = spec.codec.codec != CodecId::none;
   Split parts = split(table, rows);
   begin_request();
   for (std::uint32_t server = 0; server < servers(); ++server) {
@@ -178,26 +235,40 @@ void Client::request_rows(std::size_t table, Verb verb, float rate,
                  .count = slots.size(),
                  .digest = digest_of(slots),
                  .rate = rate};
+    if (codes) head.flags = verb == Verb::push ? Message::kFrame : Message::kTakesFrames;
     KeySets& known = keys_[table][server];
     const auto found = std::ranges::find(known.digests, head.digest);
     if (found != known.digests.end()) {
       head.entry = static_cast<std::uint16_t>(found - known.digests.begin());
-      head.flags = Message::kKnownKeys;
+      head.flags |= Message::kKnownKeys;
     } else {
       head.entry = known.next;
       known.digests[known.next] = head.digest;
       known.next = static_cast<std::uint16_t>((known.next + 1) % kKeySets);
     }
-    const std::size_t keys = head.flags ? 0 : sizeof(std::uint32_t) * slots.size();
-    const std::size_t values = gradients.empty() ? 0 : sizeof(float) * width * slots.size();
-    Buffer packed = pool_.take(keys + values);
+    const bool brings = verb == Verb::push;
+    const std::size_t floats = brings ? width * slots.size() : 0;
+    const std::size_t keys =
+        head.flags & Message::kKnownKeys ? 0 : sizeof(std::uint32_t) * slots.size();
+    const std::size_t frame = brings && codes ? frame_bound(spec.codec, floats) : 0;
+    Buffer packed = pool_.take(keys + std::max(sizeof(float) * floats, frame));
+    packed.size = keys + sizeof(float) * floats;
     if (keys > 0) std::memcpy(packed.memory.get(), slots.data(), keys);
     std::byte* at = packed.memory.get() + keys;
-    if (values > 0) {
+    if (floats > 0) {
       for (const std::uint32_t position : parts.positions[server]) {
         std::memcpy(at, gradients.data() + position * width, sizeof(float) * width);
         at += sizeof(float) * width;
       }
+    }
+    if (brings && codes) {
+      const std::uint64_t sender = key_of(static_cast<std::uint64_t>(transport_.rank()), table);
+      const Draw draw{key_of(key_of(sender, coding_[table].feedback.pushes), server), 0};
+      const std::span<const float> plain(reinterpret_cast<const float*>(packed.memory.get() + keys),
+                                         floats);
+      const Buffer coded = encode_all(spec.codec, plain, draw, pool_);
+      std::ranges::copy(coded.bytes(), packed.memory.get() + keys);
+      packed.size = keys + coded.size;
     }
     Call& now = call(server, head, packed.bytes());
     now.sent = std::move(packed);
@@ -210,6 +281,7 @@ void Client::push_rows(std::size_t table, float rate, std::span<const std::uint6
                        std::span<const float> gradients) {
   request_rows(table, Verb::push, rate, rows, gradients, {});
   ++steps_[table];
+  ++coding_[table].feedback.pushes;
 }
 
 void Client::pull_rows(std::size_t table, std::span<const std::uint64_t> rows,
@@ -256,18 +328,21 @@ void Client::hear(Call& call) {
   }
   if (call.answered) *call.answered = answer;
   if (!kVerbs[static_cast<std::size_t>(call.head.verb)].receives) return;
-  if (call.piece) {
-    if (answer.bytes > kMostPiece) {
-      throw Failure(FailureKind::corrupt, from + ": a piece is too long", {call.rank});
+  call.framed = answer.flags & Message::kFrame;
+  const std::size_t values = floats_of(call);
+  if (call.piece || call.framed) {
+    const TableSpec& spec = tables_[call.head.table];
+    const bool asked = call.piece || call.head.flags & Message::kTakesFrames;
+    if (!asked || answer.bytes > (call.piece ? kMostPiece : frame_bound(spec.codec, values))) {
+      throw Failure(FailureKind::corrupt, from + ": more came than was asked for", {call.rank});
     }
     call.received = pool_.take(answer.bytes);
-  } else if (!call.rows_into.empty()) {
-    const std::size_t width = tables_[call.head.table].width;
-    call.received = pool_.take(sizeof(float) * width * call.positions.size());
+  } else if (!call.rows_into.empty() || call.keeps_told()) {
+    call.received = pool_.take(sizeof(float) * values);
   }
-  const std::span<std::byte> into = call.rows_into.empty() && !call.piece
-                                        ? std::as_writable_bytes(call.into)
-                                        : call.received.bytes();
+  const bool at_once = call.rows_into.empty() && !call.piece && !call.framed && !call.keeps_told();
+  const std::span<std::byte> into =
+      at_once ? std::as_writable_bytes(call.into) : call.received.bytes();
   if (answer.bytes != into.size() || along.size() != (slices_of(into.size()) ? 0 : into.size())) {
     throw Failure(FailureKind::corrupt,
                   from + ": " + std::to_string(answer.bytes) + " bytes came where " +
@@ -286,8 +361,57 @@ void Client::hear(Call& call) {
   }
 }
 
+// Whether an earlier answer has to be taken in first: frames say what has changed since then.
+bool Client::must_wait(const Call& call) const {
+  if (!call.keeps_told()) return false;
+  for (const Call& other : calls_) {
+    if (&other == &call) return false;
+    if (other.keeps_told() && other.head.table == call.head.table && other.server == call.server) {
+      return true;
+    }
+  }
+  return false;
+}
+
+// The part of what servers have told that is about this call's server.
+std::span<float> Client::told(const Call& call) {
+  const std::uint64_t count = tables_[call.head.table].count;
+  std::vector<float>& all = coding_[call.head.table].told;
+  if (all.empty()) all.resize(count);
+  const Range own = dense_range(count, servers(), static_cast<std::uint32_t>(call.server));
+  return std::span(all).subspan(own.start, own.length);
+}
+
+// Takes in a frame, or parameters of which later frames say what has changed.
+void Client::decode(Call& call) {
+  if (call.received.size == 0) return;  // or nothing came, as it was refused
+  const std::size_t count = floats_of(call);
+  if (!call.framed) {
+    if (!call.keeps_told()) return;
+    std::ranges::copy(call.received.floats(), told(call).begin());
+    std::ranges::copy(told(call), call.into.begin());
+    return;
+  }
+  Buffer plain;
+  try {
+    const Frame frame = open_frame(call.received.bytes(), tables_[call.head.table].codec, count);
+    if (call.rows_into.empty()) {
+      frame.codec.add(frame.payload, 1, told(call).data());
+      std::ranges::copy(told(call), call.into.begin());
+      return;
+    }
+    plain = pool_.take(sizeof(float) * count);
+    frame.codec.decode(frame.payload, plain.floats().data());
+  } catch (const Failure& failure) {
+    throw failure.during("from server " + std::to_string(call.server) + " (rank " +
+                         std::to_string(call.rank) + ")");
+  }
+  pool_.give(std::exchange(call.received, std::move(plain)));
+}
+
 // Rows go to where the caller wants them.
 void Client::finish(Call& call) {
+  decode(call);
   if (!call.rows_into.empty() && call.head.verb == Verb::pull) {
     const std::size_t width = tables_[call.head.table].width;
     const float* from = call.received.floats().data();
@@ -309,7 +433,8 @@ void Client::settle(Deadline deadline) {
     bool happened = false;
     for (auto call = calls_.begin(); call != calls_.end();) {
       happened |= poll(*call);
-      if (call->heard && call->sends.empty() && call->slices.empty()) {
+      if (call->heard && call->sends.empty() && call->slices.empty() && !must_wait(*call)) {
+        happened = true;
         finish(*call);
         call = calls_.erase(call);
       } else {

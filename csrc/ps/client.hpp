@@ -17,6 +17,7 @@
 #include "comm/collectives.hpp"
 #include "comm/transport.hpp"
 #include "ps/buffer.hpp"
+#include "ps/coding.hpp"
 #include "ps/message.hpp"
 #include "ps/table.hpp"
 #include "store/snapshot.hpp"
@@ -34,9 +35,11 @@ class Client {
   Client& operator=(const Client&) = delete;
 
   // Gradients of a dense table; `into`, unless it is empty, gets its parameters once they are as
-  // new as consistency demands. Both must stay as they are until settle() has returned.
-  void push(std::size_t table, float rate, std::span<const float> gradient, std::span<float> into);
-  void pull(std::size_t table, std::span<float> into);
+  // new as consistency demands. Both must stay as they are until settle() has returned. plain: as
+  // float32, whatever the table's codec.
+  void push(std::size_t table, float rate, std::span<const float> gradient, std::span<float> into,
+            bool plain = false);
+  void pull(std::size_t table, std::span<float> into, bool plain = false);
 
   // The same of rows by their numbers: width floats for each. Repeated rows are summed.
   void push_rows(std::size_t table, float rate, std::span<const std::uint64_t> rows,
@@ -85,6 +88,15 @@ class Client {
   void resume_at(std::size_t table, std::uint64_t steps) { steps_[table] = steps; }
   std::uint64_t steps(std::size_t table) const { return steps_[table]; }
 
+  // What compressed pushes of a table have left out so far, and how many there were: the state of
+  // error feedback. An array without elements is all zeros.
+  struct Feedback {
+    std::vector<float> residual;
+    std::uint64_t pushes = 0;
+  };
+  const Feedback& feedback(std::size_t table) const { return coding_.at(table).feedback; }
+  void set_feedback(std::size_t table, Feedback feedback);
+
   const std::vector<TableSpec>& tables() const { return tables_; }
   std::uint32_t servers() const { return static_cast<std::uint32_t>(ranks_.size()); }
 
@@ -96,6 +108,12 @@ class Client {
 
  private:
   struct Call;
+
+  // What is kept of a table whose values travel as frames.
+  struct Coding {
+    Feedback feedback = {};
+    std::vector<float> told = {};  // what the servers have told, as they know it
+  };
 
   // Where rows of a request are.
   struct Split {
@@ -111,9 +129,14 @@ class Client {
   Split split(std::size_t table, std::span<const std::uint64_t> rows) const;
   void request_rows(std::size_t table, Verb verb, float rate, std::span<const std::uint64_t> rows,
                     std::span<const float> gradients, std::span<float> into);
+  Buffer encoded(std::size_t table, std::span<const float> gradient, std::uint32_t server);
+  std::size_t floats_of(const Call& call) const;
+  std::span<float> told(const Call& call);
   bool poll(Call& call);
   void hear(Call& call);
+  bool must_wait(const Call& call) const;
   void finish(Call& call);
+  void decode(Call& call);
 
   // The keys that servers know of this worker, as they keep them.
   struct KeySets {
@@ -126,6 +149,7 @@ class Client {
   const std::vector<int> ranks_;
   std::vector<std::uint64_t> steps_;        // pushed, by table
   std::vector<std::vector<KeySets>> keys_;  // by table and server
+  std::vector<Coding> coding_;              // by table
   std::list<Call> calls_;
   Pool pool_;
   Histogram staleness_{};

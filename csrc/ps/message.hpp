@@ -84,6 +84,10 @@ struct Message {
   static constexpr std::uint8_t kSince = 2;
   // No piece comes after this answer, which has none.
   static constexpr std::uint8_t kEnd = 4;
+  // What follows is a frame of the table's codec.
+  static constexpr std::uint8_t kFrame = 8;
+  // What follows the answer may be one.
+  static constexpr std::uint8_t kTakesFrames = 16;
 };
 static_assert(sizeof(Message) == 80);
 

@@ -46,6 +46,10 @@ Server::Server(Transport& transport, std::vector<TableSpec> tables, ServerPlace 
   for (std::size_t i = 0; i < place_.workers.size(); ++i) {
     worker_of_.at(static_cast<std::size_t>(place_.workers[i])) = static_cast<int>(i);
   }
+  for (std::size_t i = 0; i < shard_.tables(); ++i) {
+    told_.emplace_back(shard_.spec(i).codec, static_cast<int>(place_.workers.size()),
+                       key_of(~std::uint64_t{place_.index}, i));
+  }
 }
 
 Server::~Server() {
@@ -114,7 +118,8 @@ void Server::admit(Arrival from) {
   const std::size_t along = from.bytes - sizeof head;
   try {
     check(head);
-    if (head.bytes != bytes_of_request(head)) {
+    const Extent extent = extent_of(head);
+    if (head.bytes < extent.keys + extent.least || head.bytes > extent.keys + extent.most) {
       throw Refusal{"it says that " + std::to_string(head.bytes) +
                     " bytes follow, which is not "
                     "the size of what it is about"};
@@ -203,6 +208,13 @@ void Server::check(const Message& head) const {
   }
   const TableSpec& spec = shard_.spec(head.table);
   const std::uint64_t own = shard_.count(head.table);
+  if (head.flags & (Message::kFrame | Message::kTakesFrames)) {
+    const bool values =
+        head.verb == Verb::push || head.verb == Verb::pull || head.verb == Verb::push_pull;
+    if (!values || spec.codec.codec == CodecId::none) {
+      throw Refusal{"frames do not go with this request of '" + spec.name + "'"};
+    }
+  }
   if (head.verb == Verb::piece || head.verb == Verb::drop) return;
   if (head.verb == Verb::snapshot) {
     const std::uint64_t updates = shard_.updates(head.table);
@@ -235,17 +247,44 @@ std::uint64_t Server::entry_bytes(std::size_t table) const {
 }
 
 // Of a request that was checked.
-std::uint64_t Server::bytes_of_request(const Message& head) const {
+Server::Extent Server::extent_of(const Message& head) const {
   const VerbRow& row = kVerbs[static_cast<std::size_t>(head.verb)];
-  if (!row.brings && head.verb != Verb::pull) return 0;
-  const bool brings = row.brings;
+  if (!row.brings && head.verb != Verb::pull) return {};
   const TableSpec& spec = shard_.spec(head.table);
-  if (head.verb == Verb::write) return head.count * entry_bytes(head.table);
-  std::uint64_t bytes = brings ? sizeof(float) * head.count * spec.width : 0;
-  if (spec.kind == TableSpec::Kind::rows && !(head.flags & Message::kKnownKeys)) {
-    bytes += sizeof(std::uint32_t) * head.count;
+  Extent extent;
+  if (head.verb == Verb::write) {
+    extent.least = extent.most = head.count * entry_bytes(head.table);
+    return extent;
   }
-  return bytes;
+  if (spec.kind == TableSpec::Kind::rows && !(head.flags & Message::kKnownKeys)) {
+    extent.keys = sizeof(std::uint32_t) * head.count;
+  }
+  if (!row.brings) return extent;
+  const std::uint64_t floats = head.count * spec.width;
+  const bool frame = head.flags & Message::kFrame;
+  extent.least = frame ? sizeof(FrameHeader) : sizeof(float) * floats;
+  extent.most = frame ? frame_bound(spec.codec, floats) : extent.least;
+  return extent;
+}
+
+// The floats that a request brought, behind its keys.
+Buffer Server::values_of(const Message& head, Buffer body) {
+  const std::span<const std::byte> bytes = body.bytes().subspan(extent_of(head).keys);
+  if (!(head.flags & Message::kFrame)) {
+    if (bytes.size() < body.size) std::ranges::copy(bytes, body.memory.get());
+    body.size = bytes.size();
+    return body;
+  }
+  const TableSpec& spec = shard_.spec(head.table);
+  Buffer values = shard_.pool().take(sizeof(float) * head.count * spec.width);
+  try {
+    const Frame frame = open_frame(bytes, spec.codec, head.count * spec.width);
+    frame.codec.decode(frame.payload, values.floats().data());
+  } catch (const Failure& failure) {
+    throw Refusal{failure.what()};
+  }
+  shard_.pool().give(std::move(body));
+  return values;
 }
 
 // The keys of a request, which came with it or are known.
@@ -280,6 +319,7 @@ void Server::handle(int worker, const Message& head, Buffer body) {
         if (head.verb == Verb::leave) {
           left_[static_cast<std::size_t>(worker)] = true;
           kept_.drop_all(worker);
+          for (Told& told : told_) told.forget(worker);
         }
         answer(worker, head, Status::done, {});
         for (std::size_t table = 0; table < shard_.tables(); ++table) answer_waiting(table);
@@ -307,10 +347,6 @@ void Server::handle(int worker, const Message& head, Buffer body) {
     std::vector<std::uint32_t> slots;
     if (shard_.spec(head.table).kind == TableSpec::Kind::rows) {
       slots = slots_of(worker, head, body);
-      const std::size_t keys = head.flags & Message::kKnownKeys ? 0 : slots.size();
-      const std::size_t values = body.size - sizeof(std::uint32_t) * keys;
-      std::memmove(body.memory.get(), body.memory.get() + body.size - values, values);
-      body.size = values;
     }
     if (head.verb == Verb::pull) {
       pulls_.fetch_add(1, std::memory_order_relaxed);
@@ -318,7 +354,7 @@ void Server::handle(int worker, const Message& head, Buffer body) {
       shard_.pool().give(std::move(body));
       return;
     }
-    push(worker, head, std::move(slots), std::move(body));
+    push(worker, head, std::move(slots), values_of(head, std::move(body)));
   } catch (const Refusal& refusal) {
     answer(worker, head, Status::refused, refusal.why);
   }
@@ -367,6 +403,8 @@ void Server::push(int worker, const Message& head, std::vector<std::uint32_t> sl
     const auto bytes = std::as_bytes(shard_.dense(table).values());
     for (Waiting& one : waiting) {
       if (one.head.step != clocks.applied() + 1 || one.head.verb == Verb::snapshot) continue;
+      if (one.head.flags & Message::kTakesFrames) continue;
+      told_[table].forget(one.worker);
       Message reply = one.head;
       reply.status = Status::done;
       reply.staleness = 0;
@@ -410,10 +448,27 @@ void Server::answer(const Waiting& waiting) {
   reply.staleness = static_cast<std::uint32_t>(
       std::min<std::uint64_t>(shard_.clocks(table).behind(waiting.head.step), ~0u));
   const int rank = place_.workers[static_cast<std::size_t>(waiting.worker)];
+  const bool frames = waiting.head.flags & Message::kTakesFrames;
+  reply.flags = 0;
   if (spec.kind == TableSpec::Kind::rows) {
     Buffer values = shard_.pool().take(sizeof(float) * waiting.slots.size() * spec.width);
     shard_.rows(table).pull(waiting.slots, values.floats());
+    if (frames) {
+      const Draw draw{key_of(waiting.head.digest, shard_.updates(table)), 0};
+      shard_.pool().give(
+          std::exchange(values, encode_all(spec.codec, values.floats(), draw, shard_.pool())));
+      reply.flags = Message::kFrame;
+    }
     outbox_.start(rank, reply, std::move(values), spec.urgency);
+    return;
+  }
+  if (!frames) told_[table].forget(waiting.worker);
+  if (std::optional<Buffer> frame =
+          frames ? told_[table].tell(waiting.worker, shard_.dense(table).values(),
+                                     shard_.updates(table), shard_.pool())
+                 : std::nullopt) {
+    reply.flags = Message::kFrame;
+    outbox_.start(rank, reply, std::move(*frame), spec.urgency);
     return;
   }
   const auto bytes = std::as_bytes(shard_.dense(table).values());
@@ -511,6 +566,7 @@ void Server::give_piece(int worker, const Message& head) {
 void Server::read_table(int worker, const Message& head) {
   const TableSpec& spec = shard_.spec(head.table);
   Table& table = this->table(head.table);
+  told_[head.table].forget(worker);  // the worker has the parameters themselves now
   Buffer values = shard_.pool().take(sizeof(float) * head.count * table.floats(Contents::all));
   table.save({head.start, head.count}, Contents::all, values.floats().data());
   Message reply = head;
@@ -523,6 +579,7 @@ void Server::read_table(int worker, const Message& head) {
 
 void Server::write_table(const Message& head, const Buffer& body) {
   outbox_.settle(head.table, after(Clock::now(), timeout_));
+  told_[head.table].forget_all();
   Table& table = this->table(head.table);
   table.at_version(version_of(head.updates));
   table.load({head.start, head.count}, body.floats().data());

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "comm/transport.hpp"
+#include "ps/coding.hpp"
 #include "ps/kept.hpp"
 #include "ps/message.hpp"
 #include "ps/outbox.hpp"
@@ -94,7 +95,14 @@ class Server {
   void write_table(const Message& head, const Buffer& body);
   void check(const Message& head) const;
   std::uint64_t entry_bytes(std::size_t table) const;
-  std::uint64_t bytes_of_request(const Message& head) const;
+  // What may follow a request: keys, and then values.
+  struct Extent {
+    std::uint64_t keys = 0;
+    std::uint64_t least = 0;  // of the values
+    std::uint64_t most = 0;
+  };
+  Extent extent_of(const Message& head) const;
+  Buffer values_of(const Message& head, Buffer body);
   std::vector<std::uint32_t> slots_of(int worker, const Message& head, const Buffer& body);
   std::string late_ones(const Waiting& waiting);
 
@@ -111,6 +119,7 @@ class Server {
   std::vector<std::vector<KeySet>> keys_;  // by worker
   std::list<Coming> coming_;
   std::vector<std::list<Waiting>> waiting_;  // by table
+  std::vector<Told> told_;                   // by table
   KeptSnapshots kept_;
   Clock::duration timeout_{};
   Buffer request_;

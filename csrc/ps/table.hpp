@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "codec/codec.hpp"
 #include "store/initial.hpp"
 #include "store/partition.hpp"
 #include "store/rule.hpp"
@@ -31,6 +32,8 @@ struct TableSpec {
   RowPartition::Kind spread = RowPartition::Kind::hash;  // rows
   Initial initial = {};                                  // rows: their first values
   std::uint32_t urgency = 0;                             // of what is sent at the same time
+  Spec codec = {};                                       // of what travels; none: float32
+  bool feedback = true;                                  // dense: on pushes
 
   RowPartition rows(std::uint32_t servers) const {
     return {.rows = count, .servers = servers, .kind = spread, .seed = initial.seed};

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from mpimlsys.compress import DENSE, FEEDBACKS, Codec, Compression, layout
+from mpimlsys.compress import DENSE, Codec, Compression, layout
 from mpimlsys.context import Context
 from mpimlsys.errors import ConfigError
 from mpimlsys.exchange.allreduce import AllReduceExchange
-from mpimlsys.exchange.residuals import handed_out
+from mpimlsys.exchange.residuals import common, handed_out, steps_of
 from mpimlsys.types import Array, Bucket, Segment, State
 
 
@@ -108,11 +108,7 @@ class CompressedExchange(AllReduceExchange):
 
     def state_dict(self) -> State:
         """What all ranks have alike."""
-        return {
-            "steps": np.array(self.steps, np.int64),
-            "nodes": self._nodes,
-            "feedback": np.array(FEEDBACKS.index(self._compression.error_feedback), np.int64),
-        }
+        return common(self.steps, self._nodes, self._compression.error_feedback)
 
     def own_state_dict(self) -> State | None:
         """Residuals and the like, as ``"rank.bucket.name"``; copies."""
@@ -128,18 +124,7 @@ class CompressedExchange(AllReduceExchange):
 
     def load_state_dict(self, state: Mapping[str, Array], own: Mapping[str, Array]) -> None:
         """Take over what all ranks had, and what was handed out to this one."""
-        if not {"steps", "nodes", "feedback"} <= state.keys():
-            raise ConfigError(
-                "this checkpoint was written without compression; use the job it was written with."
-            )
-        before = FEEDBACKS[int(state["feedback"])]
-        if before != self._compression.error_feedback:
-            raise ConfigError(
-                f"this checkpoint was written with error_feedback = {before!r}, whose residuals "
-                f"mean nothing to {self._compression.error_feedback!r}; use "
-                f"--set exchange.error_feedback={before}."
-            )
-        self.steps = int(state["steps"])
+        self.steps = steps_of(state, self._compression.error_feedback)
         for index, memory in enumerate(self._memories):
             prefix = f"{self._rank}.{index}."
             memory.load_state(

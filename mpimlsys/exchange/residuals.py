@@ -1,4 +1,4 @@
-"""What of the ranks' own states of a checkpoint belongs to which rank now. Pure."""
+"""What compressed exchanges keep in a checkpoint, and what of it belongs to which rank. Pure."""
 
 from __future__ import annotations
 
@@ -6,12 +6,42 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from mpimlsys.compress import FEEDBACKS, Feedback
+from mpimlsys.errors import ConfigError
 from mpimlsys.types import Array, State
 
 # sums over the ranks that keep their meaning whoever has them
 _ADDITIVE = ("residual", "velocity")
 # the same on all ranks
 _COMMON = ("carried",)
+
+
+def common(steps: int, nodes: Array, feedback: Feedback) -> State:
+    """What all ranks have alike: exchanged steps, ranks that share buckets out, and feedback."""
+    return {
+        "steps": np.array(steps, np.int64),
+        "nodes": nodes,
+        "feedback": np.array(FEEDBACKS.index(feedback), np.int64),
+    }
+
+
+def steps_of(state: Mapping[str, Array], feedback: Feedback) -> int:
+    """The steps of such a state.
+
+    Raises:
+        ConfigError: it is that of another feedback, or none.
+    """
+    if not {"steps", "nodes", "feedback"} <= state.keys():
+        raise ConfigError(
+            "this checkpoint was written without compression; use the job it was written with."
+        )
+    before = FEEDBACKS[int(state["feedback"])]
+    if before != feedback:
+        raise ConfigError(
+            f"this checkpoint was written with error_feedback = {before!r}, whose residuals "
+            f"mean nothing to {feedback!r}; use --set exchange.error_feedback={before}."
+        )
+    return int(state["steps"])
 
 
 def handed_out(own: Mapping[str, Array], before: Array, rank: int, nodes: Array) -> State:

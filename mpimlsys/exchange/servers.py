@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from mpimlsys import ps
+from mpimlsys import compress, ps
+from mpimlsys.compress import Codec, Compression
 from mpimlsys.context import Context
 from mpimlsys.errors import ConfigError
+from mpimlsys.exchange import residuals
 from mpimlsys.exchange.stateless import Stateless
 from mpimlsys.types import Array, Bucket, Segment, State
 
@@ -35,10 +37,13 @@ class ParameterServers:
             worker is at most 3 steps ahead of the slowest; ``"asp"``: nobody waits.
         embeddings: the model's layers whose rows are at the servers, such as
             :class:`mpimlsys.nn.ServedEmbedding`; their tables have a consistency of their own.
+        compress: how gradients and parameters travel, such as ``"int8"``; with classic error
+            feedback or none, and after a warm-up. None: as float32.
     """
 
     consistency: str = "bsp"
     embeddings: Sequence[Any] = ()
+    compress: str | Codec | Compression | None = None
 
     def open(
         self,
@@ -69,6 +74,9 @@ class ParameterServers:
                     f"{len(buckets)} buckets are too many for parameter servers; raise "
                     "exchange.bucket_bytes."
                 )
+            how = None if self.compress is None else compress.of(self.compress)
+            if how is not None:
+                _check(how)
             rule, numbers = optimizer.server_rule()
             tables = [
                 ps.Table(
@@ -79,6 +87,8 @@ class ParameterServers:
                     consistency=self.consistency,
                     decayed=_decayed(bucket, segments),
                     urgency=bucket.index,  # later buckets are of earlier layers
+                    compress="none" if how is None else str(how.codec),
+                    error_feedback=how is None or how.error_feedback == "classic",
                 )
                 for bucket in buckets
             ]
@@ -89,7 +99,7 @@ class ParameterServers:
         except ConfigError as error:
             error.on_all_ranks = True  # all have the same job
             raise
-        exchange = ServersExchange(ctx, buckets, parameters, optimizer, tables, rows)
+        exchange = ServersExchange(ctx, buckets, parameters, optimizer, tables, rows, how)
         for layer in self.embeddings:
             layer.attach(exchange)
         return exchange
@@ -100,6 +110,7 @@ class ServersExchange(Stateless):
 
     Attributes:
         lag: steps that workers may be apart.
+        steps: exchanged so far; part of the state where they are compressed.
     """
 
     kind = "ps"
@@ -113,6 +124,7 @@ class ServersExchange(Stateless):
         optimizer: Any,
         tables: Sequence[ps.Table],
         rows: Sequence[ps.Table],
+        compression: Compression | None,
     ) -> None:
         self._ctx, self._buckets, self._optimizer = ctx, buckets, optimizer
         self._parts = [parameters[bucket.start : bucket.stop] for bucket in buckets]
@@ -122,6 +134,8 @@ class ServersExchange(Stateless):
         # what a step has for each table of rows: rows, their gradients, and the rate
         self._touched: dict[str, list[tuple[Array, Array, float]]] = {t.name: [] for t in rows}
         self._engine = self._client.open_engine()
+        self._compression = compression
+        self.steps = 0
         self._lr = 0.0
         self._begun: set[int] = set()
         self._sent_before = 0
@@ -145,6 +159,7 @@ class ServersExchange(Stateless):
             bucket.gradient,
             self._parts[bucket.index],
             rate=self._lr,
+            plain=self._compression is None or self.steps < self._compression.warmup_steps,
         )
 
     def finish(self) -> None:
@@ -162,6 +177,7 @@ class ServersExchange(Stateless):
         for table in self._touched:
             self._push_rows(table)
         self._settle()
+        self.steps += 1
 
     def fetch_rows(self, table: str, rows: Array) -> Array:
         """Rows of an embedding: (n,) uint64 gives (n, width) float32."""
@@ -200,7 +216,7 @@ class ServersExchange(Stateless):
         return [after - before for before, after in zip(self._stale_before, now, strict=True)]
 
     def state_dict(self) -> State:
-        """Nothing: parameters and the optimiser's state are the trainer's.
+        """What all have alike of compression; parameters and optimiser are the trainer's.
 
         Raises:
             ConfigError: there are embeddings.
@@ -210,17 +226,49 @@ class ServersExchange(Stateless):
                 f"checkpoints do not hold the rows of {', '.join(self._touched)} yet; read them "
                 "with mls.ps.Client.snapshot."
             )
-        return super().state_dict()
+        if self._compression is None:
+            return super().state_dict()
+        return residuals.common(self.steps, self._nodes(), self._compression.error_feedback)
+
+    def own_state_dict(self) -> State | None:
+        """What this worker's compressed pushes have left out, as ``"rank.bucket.residual"``."""
+        if self._compression is None:
+            return None
+        rank = self._ctx.group.rank
+        kept = {}
+        for bucket in self._buckets:
+            residual, _ = self._client.native.feedback(bucket.index)
+            if residual.size:
+                kept[f"{rank}.{bucket.index}.residual"] = residual
+        return kept
+
+    def handed_out(self, own: Mapping[str, Array], state: Mapping[str, Array], rank: int) -> State:
+        """What ``rank`` has of the residuals; with other workers they are shared out."""
+        if "nodes" not in state:
+            return {}
+        return residuals.handed_out(own, state["nodes"], rank, self._nodes())
 
     def load_state_dict(self, state: Mapping[str, Array], own: Mapping[str, Array]) -> None:
         """Put the parameters and the optimiser's state, just loaded, onto the servers."""
-        super().load_state_dict(state, own)
+        how = self._compression
+        if how is None:
+            super().load_state_dict(state, own)
+        else:
+            self.steps = residuals.steps_of(state, how.error_feedback)
+            pushes = max(0, self.steps - how.warmup_steps)
+            for bucket in self._buckets:
+                name = f"{self._ctx.group.rank}.{bucket.index}.residual"
+                residual = own.get(name, np.empty(0, np.float32))
+                self._client.native.set_feedback(bucket.index, residual, pushes)
         self._put()
 
     def close(self) -> None:
         """Leave the servers, and stop the background thread."""
         self._client.close()
         self._engine.close(timeout_s=5.0)
+
+    def _nodes(self) -> Array:
+        return np.zeros(self._ctx.group.size, np.int64)
 
     def _put(self) -> None:
         """The first worker's parameters and state become the servers'. Collective."""
@@ -256,6 +304,20 @@ class ServersExchange(Stateless):
     def _barrier(self) -> None:
         ctx = self._ctx
         ctx.native.barrier(ctx.peers.transport, timeout_s=ctx.timeout_s)
+
+
+def _check(how: Compression) -> None:
+    """Servers add up whole tables, so not everything that all-reduce can is possible."""
+    if how.error_feedback == "ef21":
+        raise ConfigError(
+            "parameter servers take error_feedback = 'classic' or 'none'; what they send back are "
+            "differences, as ef21 does, either way."
+        )
+    for name in ("min_elements", "ramp_steps", "momentum", "clip_norm"):
+        if getattr(how, name):
+            raise ConfigError(f"exchange.compress_{name} needs exchange.kind = 'allreduce'.")
+    if how.pattern != "auto":
+        raise ConfigError(f"pattern = {how.pattern!r} is one of all-reduce; leave it out.")
 
 
 def _decayed(bucket: Bucket, segments: Sequence[Segment]) -> tuple[tuple[int, int], ...]:

@@ -65,7 +65,15 @@ class Client:
         if reads_only:
             self.native.observe(timeout_s=ctx.timeout_s)
 
-    def push(self, table: str, gradient: Array, *, lr: float, into: Array | None = None) -> None:
+    def push(
+        self,
+        table: str,
+        gradient: Array,
+        *,
+        lr: float,
+        into: Array | None = None,
+        plain: bool = False,
+    ) -> None:
         """Send this step's gradient of a dense table.
 
         Args:
@@ -73,14 +81,19 @@ class Client:
             gradient: (count,) float32, C-contiguous.
             lr: learning rate.
             into: (count,) float32; gets the parameters once consistency allows it.
+            plain: both travel as float32, whatever the table's codec.
         """
         self._ctx.native.ps_push(
-            self.transport, self.native, self.number(table), gradient, into, rate=lr
+            self.transport, self.native, self.number(table), gradient, into, rate=lr, plain=plain
         )
 
-    def pull(self, table: str, into: Array) -> None:
-        """Ask for the parameters of a dense table, as ``into`` of :meth:`push`."""
-        self._ctx.native.ps_pull(self.transport, self.native, self.number(table), into)
+    def pull(self, table: str, into: Array, *, plain: bool = False) -> None:
+        """Ask for the parameters of a dense table, as ``into`` of :meth:`push`.
+
+        Where the table has a codec, they are what the servers have told so far, and come closer
+        to the parameters with each pull.
+        """
+        self._ctx.native.ps_pull(self.transport, self.native, self.number(table), into, plain=plain)
 
     def push_rows(self, table: str, rows: Array, gradients: Array, *, lr: float) -> None:
         """Send this step's gradients of some rows; those of repeated rows are summed.

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from mpimlsys.compress.codec import DENSE, SPARSE, parse
 from mpimlsys.errors import ConfigError, nearest
 
 Initial = Literal["zeros", "uniform", "normal"]
@@ -36,6 +37,10 @@ class Table:
         scale: ``uniform``: within it; ``normal``: its standard deviation.
         seed: of both.
         urgency: of tables that are asked for at the same time, the highest travels first.
+        compress: codec of what travels, such as ``"int8"``, ``"top_k:0.01"`` or ``"none"``; for
+            rows one that keeps all numbers, such as ``"fp16"``. docs/parameter-server.md says
+            what is sent.
+        error_feedback: what pushes of a dense array leave out goes into the next one.
 
     Raises:
         ConfigError: something that is not possible.
@@ -53,6 +58,8 @@ class Table:
     scale: float = 0.0
     seed: int = 0
     urgency: int = 0
+    compress: str = "none"
+    error_feedback: bool = True
 
     def __post_init__(self) -> None:
         if self.rule not in RULES:
@@ -64,11 +71,31 @@ class Table:
             )
         if self.count < 1 or self.width < 0:
             raise ConfigError(f"the table {self.name!r} is empty.")
+        self._check_codec()
 
     @property
     def is_dense(self) -> bool:
         """Whether it is one array."""
         return self.width == 0
+
+    def _check_codec(self) -> None:
+        if self.compress == "none":
+            return
+        codec = parse(self.compress)
+        if codec.name == "power_sgd":
+            raise ConfigError(
+                f"compress = {self.compress!r} needs all-reduce; servers take every other codec."
+            )
+        if codec.option == "unbiased" and self.error_feedback and self.is_dense:
+            raise ConfigError(
+                f"compress = {self.compress!r} does not go with error feedback; leave out "
+                "'unbiased'."
+            )
+        if not self.is_dense and codec.name in SPARSE:
+            raise ConfigError(
+                f"compress = {self.compress!r} leaves numbers out, which rows cannot make up for; "
+                "use 'fp16', or 'int8:stochastic'."
+            )
 
     def native(self, native: Any) -> Any:
         """The same for the extension.
@@ -77,6 +104,7 @@ class Table:
             ConfigError: numbers that the rule does not take.
         """
         ssp = _SSP.fullmatch(self.consistency)
+        codec = DENSE if self.compress == "none" else parse(self.compress)
         return native.Table(
             self.name,
             kind="dense" if self.is_dense else "rows",
@@ -92,6 +120,8 @@ class Table:
             scale=self.scale,
             seed=self.seed,
             urgency=self.urgency,
+            codec=codec.native(native),
+            feedback=self.error_feedback,
         )
 
 

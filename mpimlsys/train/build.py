@@ -140,11 +140,12 @@ def _exchange(job: Job) -> exchange.AllReduce | exchange.ParameterServers:
     compress = compression_of(job.exchange)
     if job.exchange.kind == "allreduce":
         return exchange.AllReduce(compress=compress, seed=job.job.seed)
-    if compress is not None:
+    if compress == "auto":
         raise ConfigError(
-            "exchange.compress does not reach parameter servers yet; set it to 'none'."
+            "exchange.compress = 'auto' measures all-reduce; with parameter servers name a codec, "
+            "such as 'int8'."
         )
-    return exchange.ParameterServers(consistency=job.exchange.consistency)
+    return exchange.ParameterServers(consistency=job.exchange.consistency, compress=compress)
 
 
 def compression_of(section: ExchangeSection) -> Compression | str | None:

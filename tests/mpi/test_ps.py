@@ -60,6 +60,30 @@ def test_bsp_is_what_all_reduce_does_and_goes_on_with_other_servers(train, optim
     np.testing.assert_allclose(losses(out), losses(usual), rtol=1e-6)
 
 
+@pytest.mark.parametrize("codec", ["int8", "top_k:0.05"])
+def test_compressed_pushes_and_pulls_train_and_resume_bit_for_bit(train, codec):
+    served = ("exchange.kind=ps", "cluster.servers=2", "optimizer.name=momentum")
+    keys = (*served, f"exchange.compress={codec}", "exchange.compress_warmup_steps=2")
+    usual, compressed = {}, {}
+    for kept, name, options in ((usual, "usual", served), (compressed, "run", keys)):
+        done, out = train(name, *options, ranks=4)
+        assert done.returncode == 0, done.stdout + done.stderr
+        kept["losses"] = losses(out)
+        kept["bytes"] = [json.loads(line)["sent_bytes"] for line in (out / "metrics.jsonl").open()]
+    np.testing.assert_allclose(compressed["losses"], usual["losses"], rtol=0.15)
+    assert compressed["losses"][2:] != usual["losses"][2:]
+    assert compressed["bytes"][:2] == usual["bytes"][:2]
+    assert max(compressed["bytes"][2:]) < 0.3 * usual["bytes"][0]
+    done, out = train("again", *keys, "job.max_steps=4", ranks=4)
+    assert done.returncode == 0, done.stdout + done.stderr
+    done, out = train("again", *keys, ranks=4, resume=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert losses(out) == compressed["losses"]
+    done, out = train("again", *served, ranks=4, resume=True)
+    assert done.returncode == 2
+    assert "holds exchange state (feedback, nodes, steps)" in done.stderr
+
+
 @pytest.mark.parametrize("consistency", ["ssp:2", "asp"])
 def test_workers_that_need_not_wait_for_each_other_learn_too(train, consistency):
     keys = (*SERVED, f"exchange.consistency={consistency}", "job.max_steps=25", "optimizer.lr=0.1")
@@ -95,7 +119,12 @@ def test_servers_end_when_the_workers_cannot_go_on(train):
         ((*SERVED, "optimizer.name=lamb"), "parameter servers do not know lamb"),
         ((*SERVED, "optimizer.clip_norm=1"), "needs all gradients in one place"),
         ((*SERVED, "job.dtype=float64"), "parameter servers hold float32"),
-        ((*SERVED, "exchange.compress=int8"), "does not reach parameter servers"),
+        ((*SERVED, "exchange.compress=auto"), "with parameter servers name a codec"),
+        ((*SERVED, "exchange.compress=power_sgd:2"), "needs all-reduce; servers take every other"),
+        (
+            (*SERVED, "exchange.compress=int8", "exchange.compress_min_elements=9"),
+            "exchange.compress_min_elements needs exchange.kind = 'allreduce'",
+        ),
         ((*SERVED, "data.source=nowhere"), "no such file or folder"),
     ],
 )

@@ -1,6 +1,7 @@
 // Workers and parameter servers as threads, for the tests of csrc/ps.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <stdexcept>
@@ -40,23 +41,31 @@ struct Cluster {
     return found;
   }
 
-  // What the servers counted.
+  // What the servers counted. A worker that fails ends them.
   std::vector<mls::Server::Counts> run(
       const std::function<void(mls::Client&, int, mls::Transport&)>& work,
       std::chrono::duration<double> timeout = std::chrono::seconds(60)) const {
     std::vector<mls::Server::Counts> counts(static_cast<std::size_t>(servers));
+    std::atomic<bool> failed{false};
     const auto failures = on_ranks(workers + servers, [&](mls::Transport& transport) {
       const int rank = transport.rank();
       if (rank >= workers) {
         const auto index = static_cast<std::uint32_t>(rank - workers);
         mls::Server server(transport, tables,
                            {index, static_cast<std::uint32_t>(servers), ranks(0, workers)});
-        server.run(timeout, {});
+        server.run(timeout, [&] {
+          if (failed) server.stop();
+        });
         counts[index] = server.counts();
         return;
       }
       mls::Client client(transport, tables, ranks(workers, servers), patience);
-      work(client, rank, transport);
+      try {
+        work(client, rank, transport);
+      } catch (...) {
+        failed = true;
+        throw;
+      }
     });
     for (const auto& failure : failures) {
       if (failure) throw std::logic_error(failure->what());
