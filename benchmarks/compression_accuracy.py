@@ -82,8 +82,9 @@ name = "char_lstm"
 hidden = [128]
 embedding = 32
 [optimizer]
-name = "adam"
-lr = 0.003
+name = "sgd"
+lr = 2.0
+momentum = 0.9
 schedule = "cosine"
 [checkpoint]
 every = "end"
@@ -137,10 +138,20 @@ def models(fashion: Path, epochs: int, steps: int) -> list[Model]:
             "dense Adam",
         ),
     )
-    of_sgd = ("top_k:0.01, ef21", "top_k:0.01, as DGC")
+    adam = ("optimizer.name=adam", "optimizer.lr=0.003")
+    onebit = ("optimizer.name=onebit_adam", "optimizer.lr=0.003")
     lstm = (
-        *(row for row in cnn if row.beside == sgd and row.name not in of_sgd),
-        Setting("1-bit Adam", ("optimizer.name=onebit_adam", "optimizer.freeze_steps=150"), sgd),
+        *(row for row in cnn if row.beside == sgd and row.name != "top_k:0.01, ef21"),
+        compressed(
+            "power_sgd:4",
+            f"compress_warmup_steps={ramp}",
+            "compress_min_elements=1024",
+            beside=sgd,
+            name="power_sgd:4, after dense steps, masked",
+        ),
+        Setting("dense Adam", adam, "dense Adam"),
+        Setting("1-bit Adam", (*onebit, "optimizer.freeze_steps=150"), "dense Adam"),
+        Setting("1-bit Adam, frozen later", (*onebit, "optimizer.freeze_steps=400"), "dense Adam"),
     )
     return [
         Model("Fashion-MNIST, cnn", CNN.format(source=fashion.resolve(), epochs=epochs), cnn),

@@ -414,6 +414,9 @@ class Table:
     def entry_floats(self) -> int:
         """Numbers of an element or row, with those of its rule."""
 
+    def rows_of(self, servers: int, server: int, start: int, length: int) -> npt.NDArray[np.uint64]:
+        """The rows that one of so many servers has at some of its places, (length,)."""
+
 class Server:
     """One shard of all tables: number ``index`` of so many ``servers``, for ``workers`` (ranks)."""
 
@@ -455,6 +458,9 @@ class Client:
 
     def feedback(self, table: int) -> tuple[_Floats, int]:
         """What compressed pushes left out, (count,) or empty, and how many pushes there were."""
+
+    def share(self, table: int, server: int) -> int:
+        """Elements or rows of a server's share."""
 
     def set_feedback(self, table: int, residual: _Floats, pushes: int) -> None:
         """Take such a state over."""

@@ -355,6 +355,24 @@ void register_ps(py::module_& m) {
       .def_readonly("name", &TableSpec::name)
       .def_readonly("count", &TableSpec::count)
       .def_readonly("width", &TableSpec::width)
+      .def(
+          "rows_of",
+          [](const TableSpec& self, std::uint32_t servers, std::uint32_t server,
+             std::uint64_t start, std::uint64_t length) {
+            if (self.kind != TableSpec::Kind::rows || server >= servers) {
+              throw Failure(FailureKind::config, "there are no such rows");
+            }
+            const RowPartition partition = self.rows(servers);
+            const std::uint64_t slots = partition.slots(server);
+            if (start > slots || length > slots - start) {
+              throw Failure(FailureKind::config, "a server has no such slots");
+            }
+            py::array_t<std::uint64_t> rows(static_cast<py::ssize_t>(length));
+            std::uint64_t* const into = rows.mutable_data();
+            for (std::uint64_t i = 0; i < length; ++i) into[i] = partition.row({server, start + i});
+            return rows;
+          },
+          py::arg("servers"), py::arg("server"), py::arg("start"), py::arg("length"))
       .def_property_readonly("entry_floats", [](const TableSpec& self) {
         return self.width + rule_row(self.rule.id).state_of(self.width);
       });
@@ -405,6 +423,15 @@ void register_ps(py::module_& m) {
                 table, {{residual.data(), residual.data() + residual.size()}, pushes});
           },
           py::arg("table"), py::arg("residual"), py::arg("pushes"))
+      .def(
+          "share",
+          [](const PyClient& self, std::size_t table, std::uint32_t server) {
+            if (server >= self.client.servers()) {
+              throw Failure(FailureKind::config, "there is no such server");
+            }
+            return self.client.share(table, server);
+          },
+          py::arg("table"), py::arg("server"))
       .def_property_readonly("sent_bytes",
                              [](const PyClient& self) { return self.client.sent_bytes(); })
       .def_property_readonly("staleness",

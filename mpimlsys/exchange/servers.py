@@ -16,7 +16,7 @@ from mpimlsys import compress, ps
 from mpimlsys.compress import Codec, Compression
 from mpimlsys.context import Context
 from mpimlsys.errors import ConfigError
-from mpimlsys.exchange import residuals
+from mpimlsys.exchange import residuals, saved_rows
 from mpimlsys.exchange.stateless import Stateless
 from mpimlsys.types import Array, Bucket, Segment, State
 
@@ -92,14 +92,14 @@ class ParameterServers:
                 )
                 for bucket in buckets
             ]
-            rows = [layer.table for layer in self.embeddings]
-            names = [table.name for table in (*tables, *rows)]
+            row_tables = [layer.table for layer in self.embeddings]
+            names = [table.name for table in (*tables, *row_tables)]
             if len(set(names)) < len(names):
                 raise ConfigError("two tables have the same name; each needs one of its own.")
         except ConfigError as error:
             error.on_all_ranks = True  # all have the same job
             raise
-        exchange = ServersExchange(ctx, buckets, parameters, optimizer, tables, rows, how)
+        exchange = ServersExchange(ctx, buckets, parameters, optimizer, tables, row_tables, how)
         for layer in self.embeddings:
             layer.attach(exchange)
         return exchange
@@ -123,16 +123,18 @@ class ServersExchange(Stateless):
         parameters: Array,
         optimizer: Any,
         tables: Sequence[ps.Table],
-        rows: Sequence[ps.Table],
+        row_tables: Sequence[ps.Table],
         compression: Compression | None,
     ) -> None:
         self._ctx, self._buckets, self._optimizer = ctx, buckets, optimizer
         self._parts = [parameters[bucket.start : bucket.stop] for bucket in buckets]
         self._tables = tables
         self.lag = _lag(tables[0].consistency)
-        self._client = ps.Client([*tables, *rows])
+        self._client = ps.Client([*tables, *row_tables])
         # what a step has for each table of rows: rows, their gradients, and the rate
-        self._touched: dict[str, list[tuple[Array, Array, float]]] = {t.name: [] for t in rows}
+        self._touched: dict[str, list[tuple[Array, Array, float]]] = {
+            table.name: [] for table in row_tables
+        }
         self._engine = self._client.open_engine()
         self._compression = compression
         self.steps = 0
@@ -216,50 +218,60 @@ class ServersExchange(Stateless):
         return [after - before for before, after in zip(self._stale_before, now, strict=True)]
 
     def state_dict(self) -> State:
-        """What all have alike of compression; parameters and optimiser are the trainer's.
-
-        Raises:
-            ConfigError: there are embeddings.
-        """
-        if self._touched:
-            raise ConfigError(
-                f"checkpoints do not hold the rows of {', '.join(self._touched)} yet; read them "
-                "with mls.ps.Client.snapshot."
-            )
+        """What all have alike of compression; parameters and optimiser are the trainer's."""
         if self._compression is None:
             return super().state_dict()
         return residuals.common(self.steps, self._nodes(), self._compression.error_feedback)
 
     def own_state_dict(self) -> State | None:
-        """What this worker's compressed pushes have left out, as ``"rank.bucket.residual"``."""
-        if self._compression is None:
+        """This worker's residuals, and its part of the rows at the servers.
+
+        Named ``"rank.bucket.residual"``, and as :mod:`mpimlsys.exchange.saved_rows` says.
+        Collective where there are rows.
+        """
+        if self._compression is None and not self._touched:
             return None
-        rank = self._ctx.group.rank
-        kept = {}
+        group = self._ctx.group
+        kept: State = {}
         for bucket in self._buckets:
             residual, _ = self._client.native.feedback(bucket.index)
             if residual.size:
-                kept[f"{rank}.{bucket.index}.residual"] = residual
+                kept[f"{group.rank}.{bucket.index}.residual"] = residual
+        for table in self._touched:
+            part = self._client.read_rows(table, group.rank, group.size)
+            kept |= saved_rows.written(group.rank, table, *part)
+        if self._touched:
+            self._barrier()  # nobody pushes before all have read
         return kept
 
     def handed_out(self, own: Mapping[str, Array], state: Mapping[str, Array], rank: int) -> State:
-        """What ``rank`` has of the residuals; with other workers they are shared out."""
-        if "nodes" not in state:
-            return {}
-        return residuals.handed_out(own, state["nodes"], rank, self._nodes())
+        """What ``rank`` has of residuals and rows; with other workers they are shared out."""
+        kept = {name: value for name, value in own.items() if name.endswith(".residual")}
+        share: State = {}
+        if "nodes" in state:
+            share = residuals.handed_out(kept, state["nodes"], rank, self._nodes())
+        for table in self._touched:
+            spec = self._client.tables[self._client.number(table)]
+            shape = (spec.count, spec.native(self._ctx.native).entry_floats)
+            places = self._client.part_of_rows(table, rank, self._ctx.group.size)
+            share |= saved_rows.handed_out(own, table, rank, places, shape)
+        return share
 
     def load_state_dict(self, state: Mapping[str, Array], own: Mapping[str, Array]) -> None:
-        """Put the parameters and the optimiser's state, just loaded, onto the servers."""
-        how = self._compression
+        """Put parameters, the optimiser's state and rows, just loaded, onto the servers."""
+        how, group = self._compression, self._ctx.group
         if how is None:
             super().load_state_dict(state, own)
         else:
             self.steps = residuals.steps_of(state, how.error_feedback)
             pushes = max(0, self.steps - how.warmup_steps)
             for bucket in self._buckets:
-                name = f"{self._ctx.group.rank}.{bucket.index}.residual"
+                name = f"{group.rank}.{bucket.index}.residual"
                 residual = own.get(name, np.empty(0, np.float32))
                 self._client.native.set_feedback(bucket.index, residual, pushes)
+        for table in self._touched:
+            values, updates = saved_rows.mine(own, table, group.rank)
+            self._client.write_rows(table, group.rank, group.size, values, updates=updates)
         self._put()
 
     def close(self) -> None:
@@ -278,8 +290,8 @@ class ServersExchange(Stateless):
                 state = [value[bucket.start : bucket.stop] for value in optimizer.state.values()]
                 self._client.write(table.name, np.stack([part, *state]), updates=optimizer.steps)
         self._barrier()
-        for table in self._tables:
-            self._client.resume_at(table.name, 0)
+        for name in (*(table.name for table in self._tables), *self._touched):
+            self._client.resume_at(name, 0)
 
     def _push_rows(self, table: str) -> None:
         """Push what the step has of a table, be it nothing: steps are counted by pushes."""

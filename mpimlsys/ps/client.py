@@ -186,6 +186,69 @@ class Client:
                 timeout_s=self._ctx.timeout_s,
             )
 
+    def read_rows(self, table: str, part: int, parts: int) -> tuple[Array, Array, int]:
+        """Some of a table's rows with their optimiser's state; settles first.
+
+        Args:
+            table: its name.
+            part: which part of the rows; each worker may read another one.
+            parts: how many there are.
+
+        Returns:
+            (n,) uint64 rows, (n, width + state) float32, and the updates that the table has had.
+        """
+        number = self.number(table)
+        rows, values, updates = [], [], 0
+        for server, first, count in self._slots(number, part, parts):
+            piece, updates, _ = self.native.read(
+                number, server, first, count, timeout_s=self._ctx.timeout_s
+            )
+            rows.append(self._native(number).rows_of(self.server_count, server, first, count))
+            values.append(piece.reshape(count, -1))
+        if not rows:
+            width = self._native(number).entry_floats
+            return np.empty(0, np.uint64), np.empty((0, width), np.float32), 0
+        return np.concatenate(rows), np.concatenate(values), updates
+
+    def part_of_rows(self, table: str, part: int, parts: int) -> Array:
+        """The rows that :meth:`write_rows` takes, (n,) uint64."""
+        number = self.number(table)
+        found = [
+            self._native(number).rows_of(self.server_count, server, first, count)
+            for server, first, count in self._slots(number, part, parts)
+        ]
+        return np.concatenate(found) if found else np.empty(0, np.uint64)
+
+    def write_rows(
+        self, table: str, part: int, parts: int, values: Array, *, updates: int, steps: int = 0
+    ) -> None:
+        """Put rows in place, as :meth:`read_rows` gives them; settles first.
+
+        Workers may each write a part of their own, while none asks for anything else; then all
+        :meth:`resume_at`.
+
+        Args:
+            table: its name.
+            part, parts: which rows: those of :meth:`part_of_rows`.
+            values: (n, width + state) float32, in that order.
+            updates: that the table has had.
+            steps: that every worker has pushed.
+        """
+        number = self.number(table)
+        at = 0
+        for server, first, count in self._slots(number, part, parts):
+            self.native.write(
+                number,
+                server,
+                first,
+                count,
+                np.ascontiguousarray(values[at : at + count], np.float32).reshape(-1),
+                updates=updates,
+                steps=steps,
+                timeout_s=self._ctx.timeout_s,
+            )
+            at += count
+
     def resume_at(self, table: str, steps: int) -> None:
         """Go on as if this worker had pushed so many steps of a table."""
         self.native.resume_at(self.number(table), steps)
@@ -218,6 +281,18 @@ class Client:
         if table not in self._number:
             raise ConfigError(f"there is no table {table!r}.{nearest(table, self._number)}")
         return self._number[table]
+
+    def _native(self, number: int) -> Any:
+        return self.tables[number].native(self._ctx.native)
+
+    def _slots(self, number: int, part: int, parts: int) -> Iterator[tuple[int, int, int]]:
+        """What is read or written of a part of a table of rows: server, first place, places."""
+        most = max(1, _PIECE_BYTES // (4 * self._native(number).entry_floats))
+        for server in range(self.server_count):
+            share = self.native.share(number, server)
+            start, stop = share * part // parts, share * (part + 1) // parts
+            for first in range(start, stop, most):
+                yield server, first, min(most, stop - first)
 
     def _arrays(self, spec: Table) -> int:
         """Arrays of a dense table: the parameters, and the optimiser's state."""

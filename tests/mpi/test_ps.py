@@ -331,8 +331,12 @@ class Bag(nn.Module):
         return self.embedding.backward(each, ready)
 
 
+def new(model, exchange=None):
+    return mls.Trainer(model, optimizer=mls.optim.sgd(0.5), exchange=exchange, accumulate=2)
+
+
 def trained(model, exchange, first=None):
-    trainer = mls.Trainer(model, optimizer=mls.optim.sgd(0.5), exchange=exchange, accumulate=2)
+    trainer = new(model, exchange)
     if first is not None:
         model.embedding.weight.value[...] = 0
         model.body.weight.value[...], model.body.bias.value[...] = first
@@ -366,7 +370,6 @@ else:
         (lambda: again.forward(np.array([[1]]), None), "give this layer to ParameterServers"),
         (lambda: layer.forward(np.ones((1, 1)), None), "named by integers, not float64"),
         (lambda: nn.ServedEmbedding(dense), "give the table 'x' a width"),
-        (lambda: served.state_dict(), "do not hold the rows of words yet"),
     ):
         try:
             wrong()
@@ -381,3 +384,64 @@ print("done", ctx.rank)
 
 def test_embeddings_at_servers_are_those_in_the_model(mpirun, tmp_path):
     run_to_the_end(EMBEDDINGS, mpirun, tmp_path)
+
+
+CHECKPOINTS = (
+    EMBEDDINGS.partition("if ctx.role")[0].replace("servers=2", "servers=int(sys.argv[1])")
+    + """
+def model():
+    rows = mls.ps.Table("words", COUNT, width=WIDTH, rule="lazy_adam", initial="normal", scale=0.3)
+    layer = nn.ServedEmbedding(rows, lr=0.1)
+    return Bag(layer), mls.exchange.ParameterServers(embeddings=[layer])
+
+
+if ctx.role == "server":
+    mls.ps.serve()
+else:
+    file = Path(sys.argv[2])
+    random = np.random.default_rng(0)
+    samples = mls.data.ArrayDataset(
+        random.integers(0, COUNT, (101, 5)), random.integers(0, 3, 101), dtype="int64"
+    )
+    trainer = new(*model())
+    peers = ctx.among_peers()
+    if not file.exists():
+        before = [report.loss for report in trainer.fit(samples, epochs=1, batch_size=20)]
+        trainer.settle()
+        state, own = trainer.state_dict(), trainer.own_state_dict()
+        kept = {name: value.copy() for name, value in state.items()}
+        np.savez(file.with_suffix(f".{peers.rank}.npz"), **own)
+        after = [report.loss for report in trainer.fit(samples, epochs=2, batch_size=20)]
+        if peers.is_root:
+            np.savez(file, losses=after, **kept)
+    else:
+        saved = dict(np.load(file))
+        own = {}
+        for part in file.parent.glob("kept.*.npz"):
+            own |= np.load(part)
+        losses = saved.pop("losses")
+        trainer.load_state_dict(saved, trainer.handed_out(own, saved, peers.rank))
+        after = [report.loss for report in trainer.fit(samples, epochs=2, batch_size=20)]
+        np.testing.assert_allclose(after, losses, rtol=1e-5)
+        if len(sys.argv) > 3:
+            assert (after == losses).all()
+        for wrong in ({name: value for name, value in own.items() if "0.words" not in name},):
+            try:
+                trainer.handed_out(wrong, saved, 0)
+            except ConfigError as error:
+                assert "does not hold 50 rows of 12 numbers for 'words'" in str(error)
+            else:
+                raise AssertionError("half of the rows were enough")
+    trainer.close()
+print("done", ctx.rank)
+"""
+).replace("import numpy", "import sys\nfrom pathlib import Path\n\nimport numpy", 1)
+
+
+def test_rows_are_in_checkpoints_and_go_to_other_servers(mpirun, tmp_path):
+    path, kept = tmp_path / "script.py", tmp_path / "kept.npz"
+    path.write_text(CHECKPOINTS)
+    for ranks, servers, same in ((4, 2, ()), (4, 2, ("same",)), (3, 1, ()), (5, 2, ())):
+        done = mpirun(ranks, [path, servers, kept, *same])
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout.count("done") == ranks

@@ -1,0 +1,77 @@
+"""Rows that servers hold, in a checkpoint: each worker writes a part of them. Pure.
+
+A worker's part has the names ``"rank.table.rows"``, ``"rank.table.values"`` and
+``"rank.table.updates"``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from mpimlsys.errors import ConfigError
+from mpimlsys.types import Array, State
+
+
+def written(rank: int, table: str, rows: Array, values: Array, updates: int) -> State:
+    """A worker's part.
+
+    Args:
+        rank: of the worker.
+        table: its name.
+        rows: (n,) uint64.
+        values: (n, width + state) float32, with the optimiser's state.
+        updates: that the table has had.
+    """
+    name = f"{rank}.{table}"
+    return {
+        f"{name}.rows": rows,
+        f"{name}.values": values,
+        f"{name}.updates": np.array(updates, np.int64),
+    }
+
+
+def handed_out(
+    own: Mapping[str, Array], table: str, rank: int, rows: Array, shape: tuple[int, int]
+) -> State:
+    """What a worker puts in place, out of the parts that any number of workers wrote.
+
+    Args:
+        own: the parts.
+        table: its name.
+        rank: of the worker.
+        rows: (n,) uint64 that it puts in place.
+        shape: of the whole table with its optimiser's state.
+
+    Raises:
+        ConfigError: the parts are not those of such a table.
+    """
+    whole = np.empty(shape, np.float32)
+    missing = np.ones(shape[0], bool)
+    updates = 0
+    for name, places in own.items():
+        if not name.endswith(f".{table}.rows"):
+            continue
+        part = name.removesuffix(".rows")
+        values = own[f"{part}.values"]
+        if values.shape != (len(places), shape[1]) or (places >= shape[0]).any():
+            missing[:] = True
+            break
+        whole[places] = values
+        missing[places] = False
+        updates = max(updates, int(own[f"{part}.updates"]))
+    if missing.any():
+        raise ConfigError(
+            f"this checkpoint does not hold {shape[0]} rows of {shape[1]} numbers for "
+            f"{table!r}; use the job it was written with."
+        )
+    return {
+        f"{rank}.{table}.values": whole[rows],
+        f"{rank}.{table}.updates": np.array(updates, np.int64),
+    }
+
+
+def mine(own: Mapping[str, Array], table: str, rank: int) -> tuple[Array, int]:
+    """What was handed out to this worker: values, and the updates that the table has had."""
+    return own[f"{rank}.{table}.values"], int(own[f"{rank}.{table}.updates"])
