@@ -73,9 +73,13 @@ class DataSection:
         1, "Forward and backward passes per step that share the batch (saves memory).", minimum=1
     )
     target: str = _key("", "Target column of a CSV file, by name or number; empty: the last.")
+    columns: list[str] = _key(
+        [], "Input columns of a CSV file, by name or number; empty: all but the target."
+    )
     targets: str = _key(
         "auto",
-        "`classes` or `numbers`; `auto`: numbers for the model `linear`, else classes.",
+        "`classes` or `numbers`; `auto`: numbers for the models `linear` and "
+        "`matrix_factorization`, else classes.",
         choices=("auto", "classes", "numbers"),
     )
     test_fraction: float = _key(
@@ -92,16 +96,35 @@ class DataSection:
 class ModelSection:
     name: str = _key(
         "mlp",
-        "`linear`, `logistic`, `mlp`, `cnn`, `char_rnn`, `char_lstm`, or `module:function` "
-        "for your own.",
+        "`linear`, `logistic`, `mlp`, `cnn`, `char_rnn`, `char_lstm`; with rows at parameter "
+        "servers `sparse_logistic`, `matrix_factorization`, `wide_and_deep`; or "
+        "`module:function` for your own.",
     )
     dropout: float | None = _key(
         None, "Probability of dropping a unit in training (`mlp`, `cnn`).", minimum=0
     )
-    hidden: list[int] | None = _key(None, "Widths of the hidden layers (`mlp`) or of the cell.")
+    hidden: list[int] | None = _key(
+        None, "Widths of the hidden layers (`mlp`, `wide_and_deep`) or of the cell."
+    )
     activation: str | None = _key(None, "`relu`, `tanh` or `sigmoid` (`mlp`).")
     layers: int | None = _key(None, "Recurrent layers (`char_*`).", minimum=1)
-    embedding: int | None = _key(None, "Width of the character embedding (`char_*`).", minimum=1)
+    embedding: int | None = _key(
+        None, "Width of the embedding (`char_*`, `wide_and_deep`).", minimum=1
+    )
+    factors: int | None = _key(
+        None, "Factors of each user and item (`matrix_factorization`).", minimum=1
+    )
+    l1: float | None = _key(
+        None,
+        "L1 of FTRL: how much a feature must tell (`sparse_logistic`, `wide_and_deep`).",
+        minimum=0,
+    )
+    l2: float | None = _key(
+        None, "L2 of rows (`sparse_logistic`, `matrix_factorization`).", minimum=0
+    )
+    rows_lr: float | None = _key(
+        None, "Learning rate of rows at parameter servers; empty: that of the optimizer."
+    )
     options: dict[str, Any] = _key({}, "Keyword arguments for your own `module:function`.")
 
 

@@ -14,6 +14,7 @@ from mpimlsys.data.check import check_inputs, class_labels, numbers
 from mpimlsys.data.datasets import ArrayDataset, TextDataset, Vocabulary
 from mpimlsys.data.description import Description
 from mpimlsys.data.formats import Table, read_bytes, read_table
+from mpimlsys.data.sparse import labelled_sparse, load_sparse, sparse_inputs
 from mpimlsys.errors import ConfigError, nearest
 from mpimlsys.types import Array, Dataset
 
@@ -41,11 +42,13 @@ def load(
     *,
     classes: bool = True,
     target: str = "",
+    columns: Sequence[str] = (),
     test_fraction: float = 0.1,
     seed: int = 0,
     dtype: str = "float32",
     sequence_length: int = 64,
     max_bytes: int = 0,
+    sparse: bool = False,
 ) -> Splits:
     """Load and check the data of a job.
 
@@ -54,10 +57,12 @@ def load(
             holds IDX files of MNIST's names, or text files.
         classes: whether the targets are classes, or numbers to predict.
         target: target column of a CSV file.
+        columns: its input columns; empty: all others.
         test_fraction: held back, by a permutation of ``seed``, where there is no test part.
         seed: of the run.
         dtype: of the inputs that batches have.
         sequence_length, max_bytes: of a text.
+        sparse: as samples of a few of many features, see :mod:`mpimlsys.data.sparse`.
 
     Raises:
         ConfigError: unknown or unreadable source, no samples, values that are not finite, labels
@@ -67,20 +72,39 @@ def load(
     if not 0 <= test_fraction < 1:
         raise ConfigError(f"data.test_fraction = {test_fraction} must be from 0 to below 1.")
     paths = _paths(source)
+    if sparse:
+        return Splits(
+            *load_sparse(
+                paths,
+                classes=classes,
+                target=target,
+                columns=columns,
+                test_fraction=test_fraction,
+                seed=seed,
+            )
+        )
     if source == "python:stdlib" or all(path.suffix in _TEXT for path in paths):
         return _text(paths, source, test_fraction, dtype, sequence_length, max_bytes)
-    train, test = _tables(paths, target)
+    train, test = _tables(paths, target, columns)
     return _arrays(train, test, classes, test_fraction, seed, dtype)
 
 
-def labelled(source: str, description: Description, *, classes: bool, target: str, dtype: str,
-             sequence_length: int) -> Dataset:  # fmt: skip
+def labelled(
+    source: str,
+    description: Description,
+    *,
+    classes: bool,
+    target: str,
+    columns: Sequence[str],
+    dtype: str,
+    sequence_length: int,
+) -> Dataset:
     """All samples of a source, scaled as the training data were.
 
     Args:
         source: as for :func:`load`; its test part where it has one.
         description: of the training data.
-        classes, target, dtype, sequence_length: as for :func:`load`.
+        classes, target, columns, dtype, sequence_length: as for :func:`load`.
 
     Raises:
         ConfigError: as :func:`load`, or samples of another shape.
@@ -94,7 +118,9 @@ def labelled(source: str, description: Description, *, classes: bool, target: st
                 f"{source} is shorter than a sequence of {sequence_length} characters."
             )
         return dataset
-    train, test = _tables(paths, target)
+    if description.kind == "sparse":
+        return labelled_sparse(paths, description, classes=classes, target=target, columns=columns)
+    train, test = _tables(paths, target, columns)
     table = test or train
     inputs = fit_inputs(table, description)
     targets = _targets(table, classes)
@@ -106,7 +132,9 @@ def labelled(source: str, description: Description, *, classes: bool, target: st
     return _scaled(inputs, targets, description, dtype)
 
 
-def inputs_from_file(path: Path, description: Description, *, target: str, dtype: str) -> Array:
+def inputs_from_file(
+    path: Path, description: Description, *, target: str, columns: Sequence[str], dtype: str
+) -> Array:
     """The samples of a file as a model sees them, for predictions.
 
     Args:
@@ -114,6 +142,7 @@ def inputs_from_file(path: Path, description: Description, *, target: str, dtype
             sequences of the model's length (a shorter one is taken whole, a rest left out).
         description: of the training data.
         target: the target column, which a table may still have; by default the last.
+        columns: the input columns of a CSV file; empty: all others.
         dtype: of the result.
 
     Raises:
@@ -125,7 +154,9 @@ def inputs_from_file(path: Path, description: Description, *, target: str, dtype
             raise ConfigError(f"{path} is empty.")
         length = min(description.input_shape[0], len(codes))
         return codes[: len(codes) // length * length].reshape(-1, length)
-    table = read_table(path, target=target, labelled=False)
+    if description.kind == "sparse":
+        return sparse_inputs(path, description, target=target, columns=columns)
+    table = read_table(path, target=target, columns=columns, labelled=False)
     if table.inputs.ndim == 2 and table.inputs.shape[1:] == (description.input_shape[0] + 1,):
         table = read_table(path, target=target)
     inputs = fit_inputs(table, description)
@@ -194,10 +225,12 @@ def _idx_files(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _tables(paths: Sequence[Path], target: str) -> tuple[Table, Table | None]:
+def _tables(
+    paths: Sequence[Path], target: str, columns: Sequence[str]
+) -> tuple[Table, Table | None]:
     if len(paths) == 1 and paths[0].is_dir():
         return _idx_tables(paths[0])
-    tables = [read_table(path, target=target) for path in paths]
+    tables = [read_table(path, target=target, columns=columns) for path in paths]
     if len(tables) == 1:
         return tables[0], tables[0].test
     shapes = {table.inputs.shape[1:] for table in tables}
@@ -293,7 +326,7 @@ def _scaled(inputs: Array, targets: Array, description: Description, dtype: str)
 def rescaled(dataset: Dataset, description: Description, dtype: str) -> Dataset:
     """An array data set under another scaling."""
     if not isinstance(dataset, ArrayDataset):
-        raise ConfigError("data.standardise applies to tables and images, not to text.")
+        raise ConfigError("data.standardise applies to tables and images.")
     every = dataset.batch(np.arange(len(dataset)))[1]
     return _scaled(dataset.inputs, every, description, dtype)
 

@@ -47,6 +47,52 @@ def handed_out(
     Raises:
         ConfigError: the parts are not those of such a table.
     """
+    whole, updates = _whole(own, table, shape)
+    return {
+        f"{rank}.{table}.values": whole[rows],
+        f"{rank}.{table}.updates": np.array(updates, np.int64),
+    }
+
+
+def mine(own: Mapping[str, Array], table: str, rank: int) -> tuple[Array, int]:
+    """What was handed out to this worker: values, and the updates that the table has had."""
+    return own[f"{rank}.{table}.values"], int(own[f"{rank}.{table}.updates"])
+
+
+class SavedRows:
+    """The rows of a checkpoint, for a model that is only applied.
+
+    Args:
+        tensors: of the checkpoint.
+        count: rows of the table.
+    """
+
+    def __init__(self, tensors: Mapping[str, Array], count: int) -> None:
+        self._tensors, self._count = tensors, count
+        self._whole: Array | None = None
+
+    def fetch_rows(self, table: str, rows: Array, width: int) -> Array:
+        """(n,) uint64 gives (n, width) float32.
+
+        Raises:
+            ConfigError: the checkpoint does not hold such a table.
+        """
+        if self._whole is None:
+            widths = [
+                value.shape[1]
+                for name, value in self._tensors.items()
+                if name.endswith(f".{table}.values")
+            ]
+            self._whole = _whole(self._tensors, table, (self._count, max(widths, default=0)))[0]
+        return self._whole[rows, :width]
+
+    def add_rows(self, table: str, rows: Array, gradients: Array, lr: float) -> None:
+        """Rows of a checkpoint do not change."""
+        raise NotImplementedError
+
+
+def _whole(own: Mapping[str, Array], table: str, shape: tuple[int, int]) -> tuple[Array, int]:
+    """A table with its optimiser's state, and its updates, from the parts of all workers."""
     whole = np.empty(shape, np.float32)
     missing = np.ones(shape[0], bool)
     updates = 0
@@ -66,12 +112,4 @@ def handed_out(
             f"this checkpoint does not hold {shape[0]} rows of {shape[1]} numbers for "
             f"{table!r}; use the job it was written with."
         )
-    return {
-        f"{rank}.{table}.values": whole[rows],
-        f"{rank}.{table}.updates": np.array(updates, np.int64),
-    }
-
-
-def mine(own: Mapping[str, Array], table: str, rank: int) -> tuple[Array, int]:
-    """What was handed out to this worker: values, and the updates that the table has had."""
-    return own[f"{rank}.{table}.values"], int(own[f"{rank}.{table}.updates"])
+    return whole, updates

@@ -181,10 +181,10 @@ class ServersExchange(Stateless):
         self._settle()
         self.steps += 1
 
-    def fetch_rows(self, table: str, rows: Array) -> Array:
+    def fetch_rows(self, table: str, rows: Array, width: int) -> Array:
         """Rows of an embedding: (n,) uint64 gives (n, width) float32."""
         number = self._client.number(table)
-        into = np.empty((len(rows), self._client.tables[number].width), np.float32)
+        into = np.empty((len(rows), width), np.float32)
         self._engine.ps_pull_rows(self._client.native, number, rows, into)
         self._settle()
         return into

@@ -14,7 +14,7 @@ from mpimlsys.types import Array, Phase, Ready
 class RowStore(Protocol):
     """Where rows are, as the exchange with parameter servers gives it to the layer."""
 
-    def fetch_rows(self, table: str, rows: Array) -> Array: ...
+    def fetch_rows(self, table: str, rows: Array, width: int) -> Array: ...
 
     def add_rows(self, table: str, rows: Array, gradients: Array, lr: float) -> None: ...
 
@@ -66,7 +66,7 @@ class ServedEmbedding(Module):
             )
         self._rows, self._places = rows.astype(np.uint64), places.reshape(-1)
         self._shape = inputs.shape
-        values = self._store.fetch_rows(self.table.name, self._rows)
+        values = self._store.fetch_rows(self.table.name, self._rows, self.table.width)
         return values[self._places].reshape(*inputs.shape, self.table.width)
 
     def backward(self, grad: Array, ready: Ready) -> Array:

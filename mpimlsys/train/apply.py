@@ -20,6 +20,7 @@ from mpimlsys.train.build import make_trainer, wants_classes
 from mpimlsys.train.durable import cannot_write
 from mpimlsys.train.report import Evaluation
 from mpimlsys.train.runfolder import RunFolder
+from mpimlsys.train.sparse import is_sparse
 from mpimlsys.train.summary import describe
 from mpimlsys.train.trainer import Trainer
 from mpimlsys.types import Array, Dataset
@@ -79,7 +80,11 @@ def predict(folder: Path, inputs: Path, output: Path | None = None) -> None:
         if output is not None and output.suffix not in (".csv", ".npy", ".npz"):
             raise ConfigError(f"cannot tell the format of {output}; end it in .csv, .npy or .npz.")
         samples = data.inputs_from_file(
-            inputs, description, target=job.data.target, dtype=job.job.dtype
+            inputs,
+            description,
+            target=job.data.target,
+            columns=job.data.columns,
+            dtype=job.job.dtype,
         )
     mine = data.shard(np.arange(len(samples)), 0, len(samples), ctx.rank, ctx.size)
     scores = _collect(ctx, trainer.predict(samples[mine]), len(samples))
@@ -99,8 +104,10 @@ def _open(folder: Path) -> tuple[Context, Job, Trainer, data.Description]:
     with ctx.together():
         run = RunFolder.open(folder)
         job = load_job(run.job_file).job
-        # nothing is exchanged
-        job = replace(job, exchange=replace(job.exchange, kind="allreduce"))
+        # nothing is exchanged, and there are no servers
+        served = job.exchange.kind == "ps"
+        if served:
+            job = replace(job, exchange=replace(job.exchange, kind="allreduce", compress="none"))
         ctx.limit_blas_threads(job.job.blas_threads)
         # the folder may have been moved since
         place = run.checkpoints if run.checkpoints.is_dir() else job.checkpoint_dir
@@ -114,11 +121,17 @@ def _open(folder: Path) -> tuple[Context, Job, Trainer, data.Description]:
                 "--resume"
             )
         description = data.Description.from_tensors(found.tensors)
-    trainer = make_trainer(ctx, job, description, total_steps=1)
+    trainer = make_trainer(ctx, job, description, total_steps=1, saved=found.tensors)
     with ctx.together():
         for line in damaged if ctx.is_root else []:
             print(line)
-        trainer.load_state_dict(found.tensors)
+        trainer.load_state_dict(
+            {
+                name: value
+                for name, value in found.tensors.items()
+                if not (served and name.startswith("exchange."))
+            }
+        )
     return ctx, job, trainer, description
 
 
@@ -127,6 +140,7 @@ def _labelled(job: Job, description: data.Description, source: str | None) -> tu
     common: dict[str, Any] = {
         "classes": wants_classes(job),
         "target": job.data.target,
+        "columns": job.data.columns,
         "dtype": job.job.dtype,
         "sequence_length": job.data.sequence_length,
     }
@@ -137,6 +151,7 @@ def _labelled(job: Job, description: data.Description, source: str | None) -> tu
         test_fraction=job.data.test_fraction,
         seed=job.job.seed,
         max_bytes=job.data.max_bytes,
+        sparse=is_sparse(job),
         **common,
     )
     dataset, part = (splits.test, "test") if splits.test else (splits.train, "train")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -16,11 +16,23 @@ from mpimlsys import data, exchange, nn, optim
 from mpimlsys.compress import Compression, Feedback, parse
 from mpimlsys.context import Context
 from mpimlsys.errors import ConfigError, nearest
+from mpimlsys.exchange.saved_rows import SavedRows
 from mpimlsys.jobfile import ExchangeSection, Job, OptimizerSection
+from mpimlsys.train import sparse
 from mpimlsys.train.trainer import Trainer, total_steps
-from mpimlsys.types import Dataset
+from mpimlsys.types import Array, Dataset
 
-_MODEL_KEYS = ("dropout", "hidden", "activation", "layers", "embedding")
+_MODEL_KEYS = (
+    "dropout",
+    "hidden",
+    "activation",
+    "layers",
+    "embedding",
+    "factors",
+    "l1",
+    "l2",
+    "rows_lr",
+)
 # what a job says about a codec, and what stands for nothing
 OF_A_CODEC: Mapping[str, Any] = MappingProxyType(
     {
@@ -32,7 +44,7 @@ OF_A_CODEC: Mapping[str, Any] = MappingProxyType(
         "compress_clip_norm": 0.0,
     }
 )
-_REGRESSION = "linear"  # the built-in model that predicts numbers
+_REGRESSIONS = ("linear", "matrix_factorization")  # the built-in models that predict numbers
 
 
 @dataclass(frozen=True)
@@ -87,11 +99,13 @@ def build(ctx: Context, job: Job) -> Workbench:
             job.data.source,
             classes=wants_classes(job),
             target=job.data.target,
+            columns=job.data.columns,
             test_fraction=job.data.test_fraction,
             seed=job.job.seed,
             dtype=job.job.dtype,
             sequence_length=job.data.sequence_length,
             max_bytes=job.data.max_bytes,
+            sparse=sparse.is_sparse(job),
         )
         count = len(splits.train)
         if count < ctx.size:
@@ -107,14 +121,29 @@ def build(ctx: Context, job: Job) -> Workbench:
 
 
 def make_trainer(
-    ctx: Context, job: Job, description: data.Description, total_steps: int
+    ctx: Context,
+    job: Job,
+    description: data.Description,
+    total_steps: int,
+    saved: Mapping[str, Array] | None = None,
 ) -> Trainer:
-    """The trainer of a job, with initial parameters. Collective over the workers."""
+    """The trainer of a job, with initial parameters. Collective over the workers.
+
+    Args:
+        ctx: of the workers.
+        job: what to train.
+        description: of the data.
+        total_steps: of the whole run.
+        saved: a checkpoint, whose rows a sparse model takes instead of those of servers.
+    """
     with ctx.together():
         model = _model(job, description)
         optimizer = _optimizer(job.optimizer)
         schedule = _schedule(job.optimizer, total_steps)
-        live = _exchange(job)
+        layers = sparse.layers_of(model)
+        live = _exchange(job, layers if saved is None else [])
+        for layer in layers if saved is not None else []:
+            layer.attach(SavedRows(saved or {}, layer.table.count))
     return Trainer(
         model,
         optimizer=optimizer,
@@ -131,21 +160,30 @@ def make_trainer(
 def wants_classes(job: Job) -> bool:
     """Whether the targets are classes rather than numbers."""
     if job.data.targets == "auto":
-        return job.model.name != _REGRESSION
+        return job.model.name not in _REGRESSIONS
     return job.data.targets == "classes"
 
 
-def _exchange(job: Job) -> exchange.AllReduce | exchange.ParameterServers:
+def _exchange(
+    job: Job, layers: Sequence[nn.ServedEmbedding]
+) -> exchange.AllReduce | exchange.ParameterServers:
     """What a job says about how gradients are combined."""
     compress = compression_of(job.exchange)
     if job.exchange.kind == "allreduce":
+        if layers:
+            raise ConfigError(
+                f"the model {job.model.name!r} has rows at parameter servers: set exchange.kind = "
+                "'ps' and cluster.servers = 1."
+            )
         return exchange.AllReduce(compress=compress, seed=job.job.seed)
     if compress == "auto":
         raise ConfigError(
             "exchange.compress = 'auto' measures all-reduce; with parameter servers name a codec, "
             "such as 'int8'."
         )
-    return exchange.ParameterServers(consistency=job.exchange.consistency, compress=compress)
+    return exchange.ParameterServers(
+        consistency=job.exchange.consistency, compress=compress, embeddings=layers
+    )
 
 
 def compression_of(section: ExchangeSection) -> Compression | str | None:
@@ -188,6 +226,8 @@ def _model(job: Job, description: data.Description) -> nn.Module:
         return _own_model(section.name, section.options)
     if section.options:
         raise ConfigError("model.options is for models of your own ('module:function').")
+    if sparse.is_sparse(job):
+        return sparse.build(job, description)
     options = {
         key: getattr(section, key) for key in _MODEL_KEYS if getattr(section, key) is not None
     }
@@ -248,7 +288,7 @@ def _standardised(ctx: Context, splits: data.Splits, dtype: str) -> data.Splits:
     moments = None
     with ctx.together():
         if not isinstance(splits.train, data.ArrayDataset):
-            raise ConfigError("data.standardise applies to tables and images, not to text.")
+            raise ConfigError("data.standardise applies to tables and images.")
         share = data.shard(np.arange(len(splits.train)), 0, len(splits.train), ctx.rank, ctx.size)
         moments = data.Moments.of(splits.train.inputs[share])
     assert moments is not None

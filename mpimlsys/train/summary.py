@@ -10,6 +10,7 @@ from mpimlsys.context import Context
 from mpimlsys.jobfile import Job
 from mpimlsys.train.build import Workbench
 from mpimlsys.train.report import Evaluation
+from mpimlsys.train.sparse import layers_of
 
 _SAME_CLOCK_S = 60.0
 
@@ -22,11 +23,14 @@ def banner(ctx: Context, bench: Workbench, threads: int) -> str:
     blas = f"{threads} BLAS thread{'s' * (threads > 1)} per rank"
     test = f", {len(bench.test):,} for the test" if bench.test is not None else ""
     batch = job.data.batch_size or len(bench.train)
+    tables = [layer.table for layer in layers_of(bench.trainer.model)]
+    served = sum(table.count * table.width for table in tables)
+    rows = f" and {served:,} in rows at servers" if served else ""
     return "\n".join(
         [
             f"mpimlsys {__version__}: {job.job.name}, {ranks}, {blas}",
-            f"  model  {job.model.name}, {bench.trainer.space.parameters.size:,} parameters, "
-            f"{job.job.dtype}",
+            f"  model  {job.model.name}, {bench.trainer.space.parameters.size:,} "
+            f"parameters{rows}, {job.job.dtype}",
             f"  data   {job.data.source}, {len(bench.train):,} {bench.description.unit}{test}; "
             f"{batch:,} per step",
             f"  run    {job.out}",

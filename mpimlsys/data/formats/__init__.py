@@ -3,7 +3,7 @@
 from mpimlsys.data.formats.csv import read_csv
 from mpimlsys.data.formats.files import Table, read_bytes, read_table
 from mpimlsys.data.formats.idx import read_idx
-from mpimlsys.data.formats.libsvm import read_libsvm
+from mpimlsys.data.formats.libsvm import read_libsvm, read_sparse
 from mpimlsys.data.formats.numpy import read_npy, read_npz
 
 __all__ = [
@@ -14,5 +14,6 @@ __all__ = [
     "read_libsvm",
     "read_npy",
     "read_npz",
+    "read_sparse",
     "read_table",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,12 +38,15 @@ class Table:
     test: Table | None = None
 
 
-def read_table(path: Path, *, target: str = "", labelled: bool = True) -> Table:
+def read_table(
+    path: Path, *, target: str = "", columns: Sequence[str] = (), labelled: bool = True
+) -> Table:
     """Read a CSV, NPY, NPZ, IDX or libsvm file; the format is told by content, then by ending.
 
     Args:
         path: the file; gzip or not.
         target: name or number of the target column of a CSV file; by default the last.
+        columns: names or numbers of a CSV file's input columns; empty: all but the target.
         labelled: whether targets are wanted. If not, a CSV file's target column is dropped where
             ``target`` names it, an NPZ file's targets are ignored.
 
@@ -65,7 +69,7 @@ def read_table(path: Path, *, target: str = "", labelled: bool = True) -> Table:
         inputs, targets = read_libsvm(content, name)
         return Table(name, inputs, targets)
     if any(suffix in (".csv", ".data") for suffix in suffixes):
-        return _from_csv(name, *read_csv(content, name), target, labelled)
+        return _from_csv(name, *read_csv(content, name), target, columns, labelled)
     endings = {".npy": "NPY", ".npz": "NPZ", ".idx": "IDX"}
     for suffix, kind in endings.items():
         if suffix in suffixes:
@@ -105,21 +109,36 @@ def _arrays(name: str, arrays: dict[str, Array], labelled: bool) -> Table:
     return Table(name, inputs, targets if labelled else None)
 
 
-def _from_csv(name: str, columns: list[str], matrix: Array, target: str, labelled: bool) -> Table:
+def _from_csv(
+    name: str,
+    columns: list[str],
+    matrix: Array,
+    target: str,
+    chosen: Sequence[str],
+    labelled: bool,
+) -> Table:
+    if chosen:
+        places = [_column(name, columns, column, "data.columns") for column in chosen]
+        if not labelled:
+            return Table(name, matrix[:, places], None)
+        index = _column(name, columns, target, "data.target")
+        if index in places:
+            raise ConfigError(f"data.columns names the target {columns[index]!r}; leave it out.")
+        return Table(name, matrix[:, places], matrix[:, index])
     if not labelled and (not target or target not in columns):
         return Table(name, matrix, None)
-    index = _column(name, columns, target)
+    index = _column(name, columns, target, "data.target")
     if len(columns) < 2:
         raise ConfigError(f"{name} has one column; a target and at least one feature are needed.")
     targets = matrix[:, index] if labelled else None
     return Table(name, np.delete(matrix, index, axis=1), targets)
 
 
-def _column(name: str, columns: list[str], target: str) -> int:
-    if not target:
+def _column(name: str, columns: list[str], wanted: str, key: str) -> int:
+    if not wanted:
         return len(columns) - 1
-    if target in columns:
-        return columns.index(target)
-    if target.lstrip("-").isdigit() and -len(columns) <= int(target) < len(columns):
-        return int(target) % len(columns)
-    raise ConfigError(f"{name} has no column {target!r} (data.target).{nearest(target, columns)}")
+    if wanted in columns:
+        return columns.index(wanted)
+    if wanted.lstrip("-").isdigit() and -len(columns) <= int(wanted) < len(columns):
+        return int(wanted) % len(columns)
+    raise ConfigError(f"{name} has no column {wanted!r} ({key}).{nearest(wanted, columns)}")
