@@ -95,7 +95,7 @@ def labelled(
     *,
     classes: bool,
     target: str,
-    columns: Sequence[str],
+    columns: Sequence[str] = (),
     dtype: str,
     sequence_length: int,
 ) -> Dataset:
@@ -133,7 +133,12 @@ def labelled(
 
 
 def inputs_from_file(
-    path: Path, description: Description, *, target: str, columns: Sequence[str], dtype: str
+    path: Path,
+    description: Description,
+    *,
+    target: str,
+    columns: Sequence[str] = (),
+    dtype: str,
 ) -> Array:
     """The samples of a file as a model sees them, for predictions.
 

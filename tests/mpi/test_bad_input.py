@@ -39,6 +39,7 @@ def test_the_job_of_these_tests_works(mpirun, job):
     assert train(mpirun, job).returncode == 0
 
 
+@pytest.mark.one_mpi
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
@@ -63,6 +64,7 @@ def test_data_that_cannot_be_used(mpirun, job, tmp_path, rows, message):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.one_mpi
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
@@ -110,12 +112,14 @@ def test_an_extension_that_does_not_fit_on_one_rank(mpirun, job, tmp_path):
     assert json.loads(outcome.read_text()) == {"status": 2}
 
 
+@pytest.mark.one_mpi
 def test_a_file_in_the_way_of_the_run(mpirun, job, tmp_path):
     (tmp_path / "run").write_text("mine")
     assert f"cannot write {tmp_path / 'run'}" in one_error(train(mpirun, job))
     assert (tmp_path / "run").read_text() == "mine"
 
 
+@pytest.mark.one_mpi
 def test_labels_beyond_the_model_in_new_data(mpirun, job, tmp_path):
     (tmp_path / "rows.csv").write_text("a,b,y\n" + "".join(f"{i},{-i},{i % 3}\n" for i in range(9)))
     assert train(mpirun, job).returncode == 0
@@ -126,6 +130,7 @@ def test_labels_beyond_the_model_in_new_data(mpirun, job, tmp_path):
     assert "a label of 3, but the model knows 3 classes" in one_error(done)
 
 
+@pytest.mark.one_mpi
 def test_a_loss_that_diverges_names_step_rank_and_layer(mpirun, tmp_path, write_job):
     job = write_job(
         f"[job]\nout = '{tmp_path / 'run'}'\n[model]\nname = 'cnn'\n[optimizer]\nlr = 1e12\n"
@@ -144,6 +149,7 @@ def test_a_loss_that_diverges_names_step_rank_and_layer(mpirun, tmp_path, write_
     assert "step" in done.stdout
 
 
+@pytest.mark.one_mpi
 def test_nothing_that_is_not_finite_is_saved(mpirun, tmp_path, write_job):
     """A step whose loss is finite can leave parameters that are not; they must not be kept."""
     model = tmp_path / "explodes.py"
@@ -168,6 +174,7 @@ def test_nothing_that_is_not_finite_is_saved(mpirun, tmp_path, write_job):
     assert not list((tmp_path / "run").glob("checkpoints/step-*"))
 
 
+@pytest.mark.one_mpi
 @pytest.mark.skipif(
     os.geteuid() != 0 or not shutil.which("mount"), reason="mounting a small disk needs root"
 )
@@ -193,6 +200,7 @@ def test_a_full_disk_ends_all_ranks_and_keeps_what_was_saved(mpirun, tmp_path, w
         subprocess.run(["umount", "-l", disk], check=True, timeout=30)
 
 
+@pytest.mark.one_mpi
 def test_a_damaged_checkpoint_is_told_and_the_one_before_used(mpirun, tmp_path, write_job):
     job = write_job(
         f"[job]\nout = '{tmp_path / 'run'}'\nmax_steps = 30\n[model]\nname = 'mlp'\n"
@@ -209,6 +217,7 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_used(mpirun, tmp_path, 
     assert "going on after step 20" in done.stdout
 
 
+@pytest.mark.one_mpi
 def test_resuming_another_job_is_refused(mpirun, tmp_path, write_job):
     job = write_job(f"[job]\nout = '{tmp_path / 'run'}'\nmax_steps = 3\n[model]\nname = 'mlp'\n")
     assert train(mpirun, job).returncode == 0
@@ -219,6 +228,7 @@ def test_resuming_another_job_is_refused(mpirun, tmp_path, write_job):
     )
 
 
+@pytest.mark.one_mpi
 def test_an_earlier_run_is_kept(mpirun, tmp_path, write_job):
     job = write_job(f"[job]\nout = '{tmp_path / 'run'}'\nmax_steps = 3\n[model]\nname = 'mlp'\n")
     for _ in range(2):

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 
 def bench(mpirun, *options, ranks=2):
     return mpirun(ranks, ["-m", "mpimlsys", "bench", "allreduce", *options])
@@ -44,6 +46,7 @@ def test_auto_is_explained(mpirun):
     assert "16 KiB" in done.stdout
 
 
+@pytest.mark.one_mpi
 def test_memory_bandwidth(mpirun):
     done = mpirun(2, ["-m", "mpimlsys", "bench", "stream", "--json"])
     assert done.returncode == 0, done.stderr
@@ -52,6 +55,7 @@ def test_memory_bandwidth(mpirun):
     assert all(0 < row["p10_bytes_per_s"] <= row["bytes_per_s"] for row in rows)
 
 
+@pytest.mark.one_mpi
 def test_mistakes(mpirun):
     for options, message in (
         (["--algorithms", "rung"], "no algorithm is called 'rung'. Did you mean 'ring'?"),

@@ -49,6 +49,7 @@ def final_parameters(folder):
     }
 
 
+@pytest.mark.one_mpi
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("float64", 1e-9)])
 def test_the_losses_do_not_depend_on_the_number_of_ranks(

@@ -60,6 +60,7 @@ def test_bsp_is_what_all_reduce_does_and_goes_on_with_other_servers(train, optim
     np.testing.assert_allclose(losses(out), losses(usual), rtol=1e-6)
 
 
+@pytest.mark.one_mpi
 @pytest.mark.parametrize("codec", ["int8", "top_k:0.05"])
 def test_compressed_pushes_and_pulls_train_and_resume_bit_for_bit(train, codec):
     served = ("exchange.kind=ps", "cluster.servers=2", "optimizer.name=momentum")
@@ -110,6 +111,7 @@ def test_servers_end_when_the_workers_cannot_go_on(train):
     assert "cannot resume: the checkpoint was written with batch_size = 48" in done.stderr
 
 
+@pytest.mark.one_mpi
 @pytest.mark.parametrize(
     ("keys", "told"),
     [
