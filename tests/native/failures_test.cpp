@@ -84,7 +84,7 @@ TEST(whatever_a_rank_does_instead_all_have_the_same_failure_and_their_data) {
        }},
       {"passed 0 elements", elements(0)}};
   for (const std::size_t count : kCounts) all.push_back({"elements", elements(count + 2)});
-  for (const int ranks : {2, 3, 4, 5, 6, 7, 8}) {
+  for (const int ranks : {2, 3, 5, 8}) {
     for (const Algorithm usual : {Algorithm::automatic, Algorithm::doubling, Algorithm::halving}) {
       for (const int odd : {0, ranks / 2, ranks - 1}) {
         std::vector<std::string> told(static_cast<std::size_t>(ranks));
