@@ -11,6 +11,11 @@ namespace mls {
 
 namespace {
 
+// Where in their cache lines values lie that go and come.
+std::uint16_t lines_of(const float* go, const float* come) {
+  return static_cast<std::uint16_t>(in_line(go) + kLine * in_line(come));
+}
+
 std::uint8_t frames_of(const TableSpec& spec, bool plain) {
   return spec.codec.codec == CodecId::none || plain ? std::uint8_t{0} : Message::kTakesFrames;
 }
@@ -161,7 +166,9 @@ void Client::push(std::size_t table, float rate, std::span<const float> gradient
       now = &call(server, head, frame.bytes());
       now->sent = std::move(frame);
     } else {
-      now = &call(server, head, std::as_bytes(gradient.subspan(own.start, own.length)));
+      const std::span<const float> part = gradient.subspan(own.start, own.length);
+      head.entry = lines_of(part.data(), into.empty() ? nullptr : into.data() + own.start);
+      now = &call(server, head, std::as_bytes(part));
     }
     if (!into.empty()) now->into = into.subspan(own.start, own.length);
   }
@@ -181,6 +188,7 @@ void Client::pull(std::size_t table, std::span<float> into, bool plain) {
     const Message head{.verb = Verb::pull,
                        .flags = frames_of(spec, plain),
                        .table = static_cast<std::uint16_t>(table),
+                       .entry = lines_of(nullptr, into.data() + own.start),
                        .request = requests_,
                        .step = steps_[table],
                        .count = own.length};

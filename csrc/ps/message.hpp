@@ -62,7 +62,8 @@ struct Message {
   std::uint8_t flags = 0;
   std::uint32_t checksum = 0;  // CRC32C of the header with 0 here
   std::uint16_t table = 0;
-  std::uint16_t entry = 0;      // of the worker's key sets at the server
+  std::uint16_t entry = 0;      // rows: of the worker's key sets at the server. dense: where in a
+                                // cache line values lie that come, and 64 times that of others
   std::uint32_t request = 0;    // its number
   std::uint32_t staleness = 0;  // of an answer: steps that the slowest worker is behind
   std::uint64_t step = 0;       // push: its number, from 0. pull: steps that the worker has pushed

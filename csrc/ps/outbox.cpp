@@ -40,14 +40,19 @@ Outbox::Answer& Outbox::start(int rank, Message head, std::span<const std::byte>
   return answers_.emplace_back(Answer{rank, head.request, values, 0, 0, urgency, table, {}, {}});
 }
 
+Outbox::Answer& Outbox::start_own(int rank, Message head, Buffer values, std::uint32_t urgency) {
+  Answer& answer = start(rank, head, values.bytes(), kOwn, urgency);
+  answer.own = std::move(values);
+  return answer;
+}
+
 void Outbox::start(int rank, Message head, Buffer values, std::uint32_t urgency) {
   if (values.size <= kInline) {
     send(rank, head, values.bytes());
     pool_.give(std::move(values));
     return;
   }
-  Answer& answer = start(rank, head, values.bytes(), kOwn, urgency);
-  answer.own = std::move(values);
+  Answer& answer = start_own(rank, head, std::move(values), urgency);
   ready(answer, answer.own.size);
 }
 

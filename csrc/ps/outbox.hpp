@@ -29,6 +29,7 @@ class Outbox {
   // answer's own, or else stay as they are until settle() has returned.
   Answer& start(int rank, Message head, std::span<const std::byte> values, std::size_t table,
                 std::uint32_t urgency);
+  Answer& start_own(int rank, Message head, Buffer values, std::uint32_t urgency);
   void start(int rank, Message head, Buffer values, std::uint32_t urgency);
   void ready(Answer& answer, std::size_t bytes);
 

@@ -24,6 +24,16 @@ constexpr std::uint64_t kMostKeys = std::uint64_t{1} << 26;
 
 Deadline after(Clock::time_point now, Clock::duration time) { return now + time; }
 
+// Where in its cache line the worker has the gradient of a dense table, and wants the parameters.
+std::size_t gradient_in_line(const Message& head) { return head.entry % kLine; }
+std::size_t parameters_in_line(const Message& head) { return head.entry / kLine % kLine; }
+
+// Whether the kernel copies fast from one place in a line to another, see Pool::take.
+bool copies_fast(std::size_t from, std::size_t to) {
+  const std::size_t further = (to + kLine - from) % kLine;
+  return further == 0 || further >= kLine / 2;
+}
+
 }  // namespace
 
 std::uint64_t digest_of(std::span<const std::uint32_t> slots) {
@@ -133,7 +143,9 @@ void Server::admit(Arrival from) {
   }
   Buffer body;
   try {
-    body = shard_.pool().take(head.bytes);
+    const bool plain = head.verb == Verb::push || head.verb == Verb::push_pull;
+    const bool dense = plain && shard_.spec(head.table).kind == TableSpec::Kind::dense;
+    body = shard_.pool().take(head.bytes, dense ? gradient_in_line(head) : 0);
   } catch (const std::bad_alloc&) {
     answer(worker, head, Status::refused, "the server has no memory for it");
     return;
@@ -271,7 +283,7 @@ Server::Extent Server::extent_of(const Message& head) const {
 Buffer Server::values_of(const Message& head, Buffer body) {
   const std::span<const std::byte> bytes = body.bytes().subspan(extent_of(head).keys);
   if (!(head.flags & Message::kFrame)) {
-    if (bytes.size() < body.size) std::ranges::copy(bytes, body.memory.get());
+    if (bytes.size() < body.size) std::ranges::copy(bytes, body.bytes().begin());
     body.size = bytes.size();
     return body;
   }
@@ -293,7 +305,7 @@ std::vector<std::uint32_t> Server::slots_of(int worker, const Message& head, con
       keys_[static_cast<std::size_t>(worker)][head.table * std::size_t{kKeySets} + head.entry];
   if (!(head.flags & Message::kKnownKeys)) {
     std::vector<std::uint32_t> slots(head.count);
-    std::memcpy(slots.data(), body.memory.get(), sizeof(std::uint32_t) * head.count);
+    std::memcpy(slots.data(), body.bytes().data(), sizeof(std::uint32_t) * head.count);
     if (digest_of(slots) != head.digest) throw Refusal{"its keys are not those of its digest"};
     if (!shard_.rows(head.table).fits(slots)) {
       throw Refusal{"'" + shard_.spec(head.table).name + "' has " +
@@ -408,14 +420,26 @@ void Server::push(int worker, const Message& head, std::vector<std::uint32_t> sl
       Message reply = one.head;
       reply.status = Status::done;
       reply.staleness = 0;
-      one.answer = &outbox_.start(place_.workers[static_cast<std::size_t>(one.worker)], reply,
-                                  bytes, table, shard_.spec(table).urgency);
+      const int rank = place_.workers[static_cast<std::size_t>(one.worker)];
+      const std::uint32_t urgency = shard_.spec(table).urgency;
+      if (copies_fast(in_line(bytes.data()), parameters_in_line(one.head))) {
+        one.answer = &outbox_.start(rank, reply, bytes, table, urgency);
+      } else {
+        one.answer = &outbox_.start_own(
+            rank, reply, shard_.pool().take(bytes.size(), parameters_in_line(one.head)), urgency);
+      }
     }
   }
   shard_.push(table, worker, {head.step, head.rate, std::move(slots), std::move(values)},
               [&](Range part) {
                 for (Waiting& one : waiting) {
-                  if (one.answer) outbox_.ready(*one.answer, sizeof(float) * part.end());
+                  if (!one.answer) continue;
+                  if (one.answer->own.memory) {
+                    const std::span<const float> now = shard_.dense(table).values();
+                    std::ranges::copy(now.subspan(part.start, part.length),
+                                      one.answer->own.floats().subspan(part.start).begin());
+                  }
+                  outbox_.ready(*one.answer, sizeof(float) * part.end());
                 }
                 outbox_.poll();
               });
@@ -472,7 +496,7 @@ void Server::answer(const Waiting& waiting) {
     return;
   }
   const auto bytes = std::as_bytes(shard_.dense(table).values());
-  Buffer values = shard_.pool().take(bytes.size());
+  Buffer values = shard_.pool().take(bytes.size(), parameters_in_line(waiting.head));
   std::ranges::copy(bytes, values.bytes().begin());
   outbox_.start(rank, reply, std::move(values), spec.urgency);
 }

@@ -106,8 +106,8 @@ void Shard::add_up(Share& table, Gathered& step) {
     if (!step.sum) {
       step.sum = std::move(next);
     } else {
-      reduce(ReduceOp::sum, DType::f32, step.sum->values.memory.get(), next->values.memory.get(),
-             table.count);
+      reduce(ReduceOp::sum, DType::f32, step.sum->values.bytes().data(),
+             next->values.bytes().data(), table.count);
       pool_.give(std::move(next->values));
     }
     next.reset();

@@ -1,5 +1,6 @@
 // Workers and parameter servers as threads: random schedules against a sequential model. Run under
 // the sanitizers.
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstring>
@@ -375,5 +376,27 @@ TEST(no_schedule_breaks_what_consistency_promises) {
       }
     }
     for (const std::uint64_t count : pushed) CHECK(count == steps);  // nobody waits for ever
+  }
+}
+
+TEST(values_may_lie_anywhere_in_their_cache_lines) {
+  constexpr std::size_t kCount = 20'000;
+  for (const Consistency consistency : {Consistency::bsp, Consistency::asp}) {
+    Cluster{2, 1, {dense(kCount, consistency)}}.run([&](Client& client, int, Transport&) {
+      std::vector<float> from(kCount + 16, 1.0f), into(kCount + 16);
+      for (std::size_t at = 0; at < 16; ++at) {
+        const std::span<float> seen = std::span(into).subspan(15 - at, kCount);
+        client.push(0, 0.5f, std::span(from).subspan(at, kCount), seen);
+        client.settle(soon());
+        CHECK(std::ranges::count(seen, seen[0]) == kCount);
+        CHECK(seen[0] <= -0.5f * static_cast<float>(at + 1));
+        const float pushed = seen[0];
+        client.pull(0, seen);
+        client.settle(soon());
+        CHECK(std::ranges::count(seen, seen[0]) == kCount);
+        CHECK(seen[0] <= pushed);
+      }
+      client.leave(soon());
+    });
   }
 }
