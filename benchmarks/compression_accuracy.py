@@ -3,7 +3,10 @@
     python benchmarks/compression_accuracy.py --fashion ../shared/data/fashion-mnist
 
 Every run is a `mpimlsys launch` of its own with equal epochs; dense runs of the same optimiser are
-the measure. Prints a Markdown table per model and draws accuracy against bytes.
+the measure. Prints a Markdown table per model and draws accuracy against bytes; also those that
+were printed before:
+
+    python benchmarks/compression_accuracy.py --draw TABLES --plot docs/images/compression.png
 """
 
 from __future__ import annotations
@@ -192,7 +195,7 @@ def measure(model: Model, setting: Setting, seed: int, ranks: int) -> tuple[floa
 def main() -> int:
     """Run everything and print as it goes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--fashion", type=Path, required=True, help="folder of Fashion-MNIST")
+    parser.add_argument("--fashion", type=Path, help="folder of Fashion-MNIST; needed to run")
     parser.add_argument("--ranks", type=int, default=4)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=3, help="of the cnn (3)")
@@ -200,7 +203,13 @@ def main() -> int:
     parser.add_argument("--only", default="", help="models whose title holds this")
     parser.add_argument("--rows", help="compressions by name, with a ; between them; default: all")
     parser.add_argument("--plot", type=Path, help="draw the measure against bytes")
+    parser.add_argument("--draw", type=Path, help="run nothing: a file of what was printed before")
     options = parser.parse_args()
+    if options.draw:
+        draw(printed(options.draw.read_text()), options.plot)
+        return 0
+    if not options.fashion:
+        parser.error("--fashion is needed to run")
     drawn: list[tuple[str, list[tuple[str, float, float]]]] = []
     for model in models(options.fashion, options.epochs, options.steps):
         if options.only not in model.title:
@@ -236,6 +245,19 @@ def main() -> int:
     if options.plot:
         draw(drawn, options.plot)
     return 0
+
+
+def printed(text: str) -> list[tuple[str, list[tuple[str, float, float]]]]:
+    """What to draw, from what this program printed."""
+    drawn: list[tuple[str, list[tuple[str, float, float]]]] = []
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        if line and not line.startswith("|"):
+            drawn.append((line.partition(", 4 ranks")[0], []))
+        elif len(cells) == 5 and "±" in cells[1]:
+            value, sent = float(cells[1].split()[0]), float(cells[3].replace(",", ""))
+            drawn[-1][1].append((cells[0], sent, value))
+    return drawn
 
 
 def draw(drawn: list[tuple[str, list[tuple[str, float, float]]]], path: Path) -> None:
