@@ -403,6 +403,7 @@ class Table:
         urgency: int = 0,
         codec: Spec = ...,
         feedback: bool = True,
+        hot: Sequence[int] = (),
     ) -> None: ...
     @property
     def name(self) -> str: ...
@@ -416,6 +417,9 @@ class Table:
 
     def rows_of(self, servers: int, server: int, start: int, length: int) -> npt.NDArray[np.uint64]:
         """The rows that one of so many servers has at some of its places, (length,)."""
+
+    def replicas(self, servers: int, server: int) -> list[tuple[int, int, int]]:
+        """Hot rows that a server has behind its share: each with the server and place it is at."""
 
 class Server:
     """One shard of all tables: number ``index`` of so many ``servers``, for ``workers`` (ranks)."""

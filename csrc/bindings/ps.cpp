@@ -62,7 +62,8 @@ TableSpec make_table(const std::string& name, const std::string& kind, std::uint
                      std::uint32_t staleness,
                      const std::vector<std::pair<std::uint64_t, std::uint64_t>>& decayed,
                      const std::string& spread, const std::string& initial, float scale,
-                     std::uint64_t seed, std::uint32_t urgency, const Spec& codec, bool feedback) {
+                     std::uint64_t seed, std::uint32_t urgency, const Spec& codec, bool feedback,
+                     std::vector<std::uint64_t> hot) {
   const std::map<std::string, TableSpec::Kind> kinds{{"dense", TableSpec::Kind::dense},
                                                      {"rows", TableSpec::Kind::rows}};
   const std::map<std::string, Consistency> models{
@@ -81,12 +82,19 @@ TableSpec make_table(const std::string& name, const std::string& kind, std::uint
                   .staleness = staleness,
                   .spread = named(spreads, spread, "way to spread rows"),
                   .initial = {named(firsts, initial, "way to begin"), scale, seed},
+                  .hot = std::move(hot),
                   .urgency = urgency,
                   .codec = codec,
                   .feedback = feedback};
   for (const auto& [start, length] : decayed) table.decayed.push_back({start, length});
   if (table.kind == TableSpec::Kind::dense && rule_row(table.rule.id).rows_only) {
     throw Failure(FailureKind::config, "the rule '" + rule + "' is for tables of rows only");
+  }
+  const bool ascends =
+      std::ranges::adjacent_find(table.hot, std::greater_equal{}) == table.hot.end();
+  if (!table.hot.empty() &&
+      (table.kind == TableSpec::Kind::dense || !ascends || table.hot.back() >= count)) {
+    throw Failure(FailureKind::config, "hot rows are ascending numbers of rows of a table");
   }
   if (codec.codec == CodecId::power_sgd) {
     throw Failure(FailureKind::config, "power_sgd needs all-reduce: servers add up frames");
@@ -351,7 +359,7 @@ void register_ps(py::module_& m) {
            py::arg("decayed") = std::vector<std::pair<std::uint64_t, std::uint64_t>>{},
            py::arg("spread") = "hash", py::arg("initial") = "zeros", py::arg("scale") = 0.0f,
            py::arg("seed") = 0, py::arg("urgency") = 0, py::arg("codec") = Spec{},
-           py::arg("feedback") = true)
+           py::arg("feedback") = true, py::arg("hot") = std::vector<std::uint64_t>{})
       .def_readonly("name", &TableSpec::name)
       .def_readonly("count", &TableSpec::count)
       .def_readonly("width", &TableSpec::width)
@@ -373,6 +381,22 @@ void register_ps(py::module_& m) {
             return rows;
           },
           py::arg("servers"), py::arg("server"), py::arg("start"), py::arg("length"))
+      .def(
+          "replicas",
+          [](const TableSpec& self, std::uint32_t servers, std::uint32_t server) {
+            if (self.kind != TableSpec::Kind::rows || server >= servers) {
+              throw Failure(FailureKind::config, "there are no such rows");
+            }
+            std::vector<std::tuple<std::uint64_t, std::uint32_t, std::uint64_t>> found;
+            const Replicas replicas = self.replicas(servers);
+            const RowPartition partition = self.rows(servers);
+            for (const std::uint64_t row : replicas.behind(server)) {
+              const Home home = partition.home(row);
+              found.emplace_back(row, home.server, home.slot);
+            }
+            return found;
+          },
+          py::arg("servers"), py::arg("server"))
       .def_property_readonly("entry_floats", [](const TableSpec& self) {
         return self.width + rule_row(self.rule.id).state_of(self.width);
       });

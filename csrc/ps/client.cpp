@@ -57,6 +57,7 @@ Client::Client(Transport& transport, std::vector<TableSpec> tables, std::vector<
       coding_(tables_.size()),
       patience_ms_(static_cast<std::uint32_t>(std::clamp(patience.count() * 1e3, 1.0, 4e9))) {
   if (ranks_.empty()) throw Failure(FailureKind::config, "a client needs a server");
+  for (const TableSpec& spec : tables_) replicas_.push_back(spec.replicas(this->servers()));
 }
 
 Client::~Client() { give_up(); }
@@ -210,15 +211,31 @@ void Client::check_rows(std::size_t table, std::span<const std::uint64_t> rows,
   }
 }
 
-Client::Split Client::split(std::size_t table, std::span<const std::uint64_t> rows) const {
+Client::Split Client::split(std::size_t table, Verb verb,
+                            std::span<const std::uint64_t> rows) const {
   std::vector<Home> found(rows.size());
   homes(tables_[table].rows(servers()), rows, found);
   Split result;
   result.slots.resize(ranks_.size());
   result.positions.resize(ranks_.size());
+  const auto put = [&](std::size_t i, std::uint32_t server, std::uint64_t slot) {
+    result.slots[server].push_back(static_cast<std::uint32_t>(slot));
+    result.positions[server].push_back(static_cast<std::uint32_t>(i));
+  };
+  const Replicas& replicas = replicas_[table];
+  const bool any = !tables_[table].hot.empty();
   for (std::size_t i = 0; i < found.size(); ++i) {
-    result.slots[found[i].server].push_back(static_cast<std::uint32_t>(found[i].slot));
-    result.positions[found[i].server].push_back(static_cast<std::uint32_t>(i));
+    const auto which = any ? replicas.find(rows[i]) : std::nullopt;
+    if (!which) {
+      put(i, found[i].server, found[i].slot);
+    } else if (verb == Verb::pull) {
+      const std::uint32_t server = replicas.reads_from(*which, transport_.rank());
+      put(i, server, replicas.slot(*which, server));
+    } else {
+      for (std::uint32_t server = 0; server < servers(); ++server) {
+        put(i, server, replicas.slot(*which, server));
+      }
+    }
   }
   return result;
 }
@@ -230,7 +247,7 @@ void Client::request_rows(std::size_t table, Verb verb, float rate,
   const TableSpec& spec = tables_[table];
   const std::size_t width = spec.width;
   const bool codes = spec.codec.codec != CodecId::none;
-  Split parts = split(table, rows);
+  Split parts = split(table, verb, rows);
   begin_request();
   for (std::uint32_t server = 0; server < servers(); ++server) {
     const std::vector<std::uint32_t>& slots = parts.slots[server];

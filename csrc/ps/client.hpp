@@ -126,7 +126,7 @@ class Client {
   Message about_snapshot(std::size_t table, Verb verb, std::uint64_t number);
   Call& call(std::uint32_t server, Message head, std::span<const std::byte> values);
   void check_rows(std::size_t table, std::span<const std::uint64_t> rows, std::size_t floats) const;
-  Split split(std::size_t table, std::span<const std::uint64_t> rows) const;
+  Split split(std::size_t table, Verb verb, std::span<const std::uint64_t> rows) const;
   void request_rows(std::size_t table, Verb verb, float rate, std::span<const std::uint64_t> rows,
                     std::span<const float> gradients, std::span<float> into);
   Buffer encoded(std::size_t table, std::span<const float> gradient, std::uint32_t server);
@@ -150,6 +150,7 @@ class Client {
   std::vector<std::uint64_t> steps_;        // pushed, by table
   std::vector<std::vector<KeySets>> keys_;  // by table and server
   std::vector<Coding> coding_;              // by table
+  std::vector<Replicas> replicas_;          // by table
   std::list<Call> calls_;
   Pool pool_;
   Histogram staleness_{};

@@ -28,6 +28,17 @@ Deadline after(Clock::time_point now, Clock::duration time) { return now + time;
 std::size_t gradient_in_line(const Message& head) { return head.entry % kLine; }
 std::size_t parameters_in_line(const Message& head) { return head.entry / kLine % kLine; }
 
+// Leaves out entries behind a server's share.
+void cut(Piece& piece, std::uint64_t own, std::size_t width) {
+  while (!piece.ranges.empty() && piece.ranges.back().end() > own) {
+    Range& last = piece.ranges.back();
+    const std::uint64_t more = last.end() - std::max(last.start, own);
+    piece.values.resize(piece.values.size() - more * width);
+    last.length -= more;
+    if (last.length == 0) piece.ranges.pop_back();
+  }
+}
+
 // Whether the kernel copies fast from one place in a line to another, see Pool::take.
 bool copies_fast(std::size_t from, std::size_t to) {
   const std::size_t further = (to + kLine - from) % kLine;
@@ -578,6 +589,7 @@ void Server::give_piece(int worker, const Message& head) {
     outbox_.send(place_.workers[static_cast<std::size_t>(worker)], reply);
     return;
   }
+  cut(piece, shard_.own(head.table), shard_.spec(head.table).width);
   const auto ranges = std::as_bytes(std::span(piece.ranges));
   const auto values = std::as_bytes(std::span(piece.values));
   Buffer buffer = shard_.pool().take(ranges.size() + values.size());

@@ -20,6 +20,7 @@ Shard::Shard(std::vector<TableSpec> tables, int workers, std::uint32_t server,
   for (TableSpec& spec : tables) {
     Share table{.spec = spec,
                 .count = 0,
+                .own = 0,
                 .clocks = {workers, spec.consistency, spec.staleness},
                 .dense = nullptr,
                 .rows = nullptr};
@@ -31,14 +32,17 @@ Shard::Shard(std::vector<TableSpec> tables, int workers, std::uint32_t server,
         const std::uint64_t stop = std::min(range.start + range.length, own.start + own.length);
         if (start < stop) decayed.push_back({start - own.start, stop - start});
       }
-      table.count = own.length;
+      table.count = table.own = own.length;
       table.dense = std::make_unique<Dense>(own.length, spec.rule, std::move(decayed));
     } else {
       const RowPartition partition = spec.rows(servers);
-      table.count = partition.slots(server);
+      const std::vector<std::uint64_t> behind = spec.replicas(servers).behind(server);
+      table.own = partition.slots(server);
+      table.count = table.own + behind.size();
       table.rows = std::make_unique<Rows>(table.count, spec.width, spec.rule);
-      table.rows->initialise(spec.initial,
-                             [&](std::uint64_t slot) { return partition.row({server, slot}); });
+      table.rows->initialise(spec.initial, [&](std::uint64_t slot) {
+        return slot < table.own ? partition.row({server, slot}) : behind[slot - table.own];
+      });
     }
     tables_.push_back(std::move(table));
   }

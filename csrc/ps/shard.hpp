@@ -54,8 +54,9 @@ class Shard {
   const TableSpec& spec(std::size_t table) const { return tables_[table].spec; }
   Clocks& clocks(std::size_t table) { return tables_[table].clocks; }
 
-  // Elements or slots of this share.
+  // Elements or slots of this share, with rows behind it that all servers have; and without.
   std::uint64_t count(std::size_t table) const { return tables_[table].count; }
+  std::uint64_t own(std::size_t table) const { return tables_[table].own; }
 
   // Floats of a push of so many elements or slots.
   std::uint64_t floats(std::size_t table, std::uint64_t count) const {
@@ -91,6 +92,7 @@ class Shard {
   struct Share {
     TableSpec spec;
     std::uint64_t count;
+    std::uint64_t own;
     Clocks clocks;
     std::unique_ptr<Dense> dense;
     std::unique_ptr<Rows> rows;

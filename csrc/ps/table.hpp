@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "codec/codec.hpp"
+#include "ps/replicas.hpp"
 #include "store/initial.hpp"
 #include "store/partition.hpp"
 #include "store/rule.hpp"
@@ -31,6 +32,7 @@ struct TableSpec {
   std::vector<Range> decayed = {};                       // dense: what weight decay applies to
   RowPartition::Kind spread = RowPartition::Kind::hash;  // rows
   Initial initial = {};                                  // rows: their first values
+  std::vector<std::uint64_t> hot = {};                   // rows that all servers have, ascending
   std::uint32_t urgency = 0;                             // of what is sent at the same time
   Spec codec = {};                                       // of what travels; none: float32
   bool feedback = true;                                  // dense: on pushes
@@ -38,6 +40,7 @@ struct TableSpec {
   RowPartition rows(std::uint32_t servers) const {
     return {.rows = count, .servers = servers, .kind = spread, .seed = initial.seed};
   }
+  Replicas replicas(std::uint32_t servers) const { return {rows(servers), hot}; }
 };
 
 }  // namespace mls

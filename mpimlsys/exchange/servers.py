@@ -272,6 +272,9 @@ class ServersExchange(Stateless):
         for table in self._touched:
             values, updates = saved_rows.mine(own, table, group.rank)
             self._client.write_rows(table, group.rank, group.size, values, updates=updates)
+            self._barrier()
+            if group.rank == 0:
+                self._client.spread_hot_rows(table, updates=updates)
         self._put()
 
     def close(self) -> None:

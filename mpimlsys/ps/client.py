@@ -249,6 +249,37 @@ class Client:
             )
             at += count
 
+    def spread_hot_rows(self, table: str, *, updates: int, steps: int = 0) -> None:
+        """Bring hot rows from where they are to the other servers; settles first.
+
+        One worker does so when all have done :meth:`write_rows`.
+
+        Args:
+            table: its name.
+            updates, steps: as for :meth:`write_rows`.
+        """
+        number, timeout_s = self.number(table), self._ctx.timeout_s
+        for server in range(self.server_count):
+            replicas = self._native(number).replicas(self.server_count, server)
+            values = [
+                self.native.read(number, home, place, 1, timeout_s=timeout_s)[0]
+                for _, home, place in replicas
+            ]
+            first = self.native.share(number, server)
+            most = max(1, _PIECE_BYTES // (4 * self._native(number).entry_floats))
+            for at in range(0, len(values), most):
+                piece = np.concatenate(values[at : at + most])
+                self.native.write(
+                    number,
+                    server,
+                    first + at,
+                    len(values[at : at + most]),
+                    piece,
+                    updates=updates,
+                    steps=steps,
+                    timeout_s=timeout_s,
+                )
+
     def resume_at(self, table: str, steps: int) -> None:
         """Go on as if this worker had pushed so many steps of a table."""
         self.native.resume_at(self.number(table), steps)

@@ -36,6 +36,9 @@ class Table:
             :meth:`mpimlsys.ps.Client.write`.
         scale: ``uniform``: within it; ``normal``: its standard deviation.
         seed: of both.
+        hot: rows that many workers read, ascending: all servers have them, and pulls of them are
+            spread. Pushes of them go to all servers, which with ``"ssp"`` and ``"asp"`` may apply
+            them in different orders.
         urgency: of tables that are asked for at the same time, the highest travels first.
         compress: codec of what travels, such as ``"int8"``, ``"top_k:0.01"`` or ``"none"``; for
             rows one that keeps all numbers, such as ``"fp16"``. docs/parameter-server.md says
@@ -57,6 +60,7 @@ class Table:
     initial: Initial = "zeros"
     scale: float = 0.0
     seed: int = 0
+    hot: Sequence[int] = ()
     urgency: int = 0
     compress: str = "none"
     error_feedback: bool = True
@@ -71,6 +75,11 @@ class Table:
             )
         if self.count < 1 or self.width < 0:
             raise ConfigError(f"the table {self.name!r} is empty.")
+        rows = list(self.hot)
+        if rows and (self.is_dense or rows != sorted(set(rows)) or not rows[0] >= 0):
+            raise ConfigError(f"hot rows of {self.name!r} must be ascending numbers of its rows.")
+        if rows and rows[-1] >= self.count:
+            raise ConfigError(f"{self.name!r} has {self.count} rows, and no hot row {rows[-1]}.")
         self._check_codec()
 
     @property
@@ -121,6 +130,7 @@ class Table:
             seed=self.seed,
             urgency=self.urgency,
             codec=codec.native(native),
+            hot=list(self.hot),
             feedback=self.error_feedback,
         )
 
@@ -135,5 +145,6 @@ def from_json(text: bytes) -> list[Table]:
     tables = []
     for fields in json.loads(text):
         fields["decayed"] = tuple((start, length) for start, length in fields["decayed"])
+        fields["hot"] = tuple(fields["hot"])
         tables.append(Table(**fields))
     return tables

@@ -392,7 +392,15 @@ CHECKPOINTS = (
     EMBEDDINGS.partition("if ctx.role")[0].replace("servers=2", "servers=int(sys.argv[1])")
     + """
 def model():
-    rows = mls.ps.Table("words", COUNT, width=WIDTH, rule="lazy_adam", initial="normal", scale=0.3)
+    rows = mls.ps.Table(
+        "words",
+        COUNT,
+        width=WIDTH,
+        rule="lazy_adam",
+        initial="normal",
+        scale=0.3,
+        hot=(0, 3, 20, 49),
+    )
     layer = nn.ServedEmbedding(rows, lr=0.1)
     return Bag(layer), mls.exchange.ParameterServers(embeddings=[layer])
 

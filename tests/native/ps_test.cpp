@@ -120,10 +120,11 @@ TEST(rows_are_the_sequential_model_whatever_the_partition) {
   constexpr std::uint32_t kWidth = 3;
   constexpr std::uint64_t kRows = 500;
   for (const auto spread : {RowPartition::Kind::hash, RowPartition::Kind::range}) {
-    for (const int servers : {1, 2, 3}) {
+    for (const int servers : {1, 2, 3, -3}) {  // below 0: with rows that all servers have
       constexpr int kWorkers = 3;
       TableSpec spec = rows(kRows, kWidth);
       spec.spread = spread;
+      if (servers < 0) spec.hot = {0, 7, 8, 255, 499};
       spec.initial = {Initial::Kind::uniform, 1.0f, 3};
       const auto touched = [](int worker, int step) {
         std::mt19937 random(static_cast<unsigned>(worker * 1000 + step));
@@ -131,7 +132,8 @@ TEST(rows_are_the_sequential_model_whatever_the_partition) {
         for (std::uint64_t& row : found) row = random() % kRows;  // some of them repeated
         return found;
       };
-      Cluster{kWorkers, servers, {spec}}.run([&](Client& client, int worker, Transport&) {
+      const int count = std::abs(servers);
+      Cluster{kWorkers, count, {spec}}.run([&](Client& client, int worker, Transport&) {
         std::vector<std::uint64_t> all(kRows);
         for (std::uint64_t row = 0; row < kRows; ++row) all[row] = row;
         std::vector<float> expected(kRows * kWidth), seen(kRows * kWidth);
@@ -166,6 +168,36 @@ TEST(rows_are_the_sequential_model_whatever_the_partition) {
         }
         client.leave(soon());
       });
+    }
+  }
+}
+
+TEST(all_servers_have_hot_rows_and_pulls_of_them_are_spread) {
+  for (const auto spread : {RowPartition::Kind::hash, RowPartition::Kind::range}) {
+    for (const std::uint32_t servers : {1u, 2u, 5u}) {
+      TableSpec spec = rows(1000, 2);
+      spec.spread = spread;
+      for (std::uint64_t row = 3; row < 1000; row += 31) spec.hot.push_back(row);
+      const RowPartition partition = spec.rows(servers);
+      const Replicas replicas = spec.replicas(servers);
+      CHECK(!replicas.find(4));
+      std::uint64_t behind = 0;
+      for (std::uint32_t server = 0; server < servers; ++server) {
+        const std::vector<std::uint64_t>& more = replicas.behind(server);
+        behind += more.size();
+        for (std::size_t i = 0; i < more.size(); ++i) {
+          CHECK(replicas.slot(*replicas.find(more[i]), server) == partition.slots(server) + i);
+        }
+      }
+      CHECK(behind == spec.hot.size() * (servers - 1));
+      for (const std::uint64_t row : spec.hot) {
+        const std::size_t which = *replicas.find(row);
+        const Home home = partition.home(row);
+        CHECK(replicas.slot(which, home.server) == home.slot);
+        std::vector<int> readers(servers, 0);
+        for (int worker = 0; worker < 10; ++worker) ++readers[replicas.reads_from(which, worker)];
+        for (const int count : readers) CHECK(count == 10 / static_cast<int>(servers));
+      }
     }
   }
 }

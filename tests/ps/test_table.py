@@ -13,6 +13,7 @@ def test_tables_are_the_same_after_they_have_travelled():
     tables = [
         Table("w", count=10, rule="adam", numbers={"beta1": 0.8}, decayed=((0, 3), (5, 2))),
         Table("rows", count=7, width=3, consistency="ssp:4", initial="normal", scale=0.1, seed=5),
+        Table("hot", count=9, width=2, hot=(1, 8), compress="fp16", error_feedback=False),
     ]
     assert from_json(to_json(tables)) == tables
 
@@ -24,6 +25,13 @@ def test_tables_are_the_same_after_they_have_travelled():
         ({"consistency": "ssp"}, "'ssp:3'"),
         ({"consistency": "ssp:-1"}, "'ssp:3'"),
         ({"count": 0}, "is empty"),
+        ({"hot": (1,)}, "hot rows of 'w' must be"),
+        ({"width": 2, "hot": (3, 1)}, "must be ascending"),
+        ({"width": 2, "hot": (3, 10)}, "has 10 rows, and no hot row 10"),
+        ({"compress": "int9"}, "unknown codec"),
+        ({"compress": "power_sgd:2"}, "needs all-reduce"),
+        ({"compress": "random_k:0.1:unbiased"}, "does not go with error feedback"),
+        ({"width": 2, "compress": "top_k:0.1"}, "leaves numbers out"),
     ],
 )
 def test_what_is_not_possible_is_said(fields, told):
