@@ -456,6 +456,7 @@ class Client:
         *,
         servers: Sequence[int],
         patience_s: float = 300.0,
+        worker: int = 0,
     ) -> None: ...
     def resume_at(self, table: int, steps: int) -> None:
         """Go on as if so many steps had been pushed."""

@@ -123,7 +123,9 @@ class ModelSection:
         None, "L2 of rows (`sparse_logistic`, `matrix_factorization`).", minimum=0
     )
     rows_lr: float | None = _key(
-        None, "Learning rate of rows at parameter servers; empty: that of the optimizer."
+        None,
+        "Learning rate of rows at parameter servers; empty: that of the optimizer.",
+        minimum=0,
     )
     options: dict[str, Any] = _key({}, "Keyword arguments for your own `module:function`.")
 

@@ -72,11 +72,13 @@ class Exchange(Protocol):
     ``begin`` may be called while backward still runs, once per bucket and step, in any order;
     ``finish`` returns when every gradient holds its global value, or, where the exchange
     ``updates_parameters``, when the parameters are new. ``gather`` makes parameters and the
-    optimiser's state the same on all ranks, which may be ``lag`` steps apart.
+    optimiser's state the same on all ranks, which may be ``lag`` steps apart, or have parameters
+    that are ``approximate``.
     """
 
     updates_parameters: bool
     lag: int
+    approximate: bool
 
     def begin_step(self, lr: float) -> None: ...
 

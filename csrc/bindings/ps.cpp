@@ -99,6 +99,14 @@ TableSpec make_table(const std::string& name, const std::string& kind, std::uint
   if (codec.codec == CodecId::power_sgd) {
     throw Failure(FailureKind::config, "power_sgd needs all-reduce: servers add up frames");
   }
+  if (table.kind == TableSpec::Kind::dense && codec.unbiased) {
+    throw Failure(FailureKind::config, "what servers send are differences, not unbiased samples");
+  }
+  const bool by_element =
+      codec.codec == CodecId::none || codec_of(codec.codec).combines == Combines::sum;
+  if (!table.hot.empty() && !by_element) {
+    throw Failure(FailureKind::config, "hot rows take codecs that are casts, such as fp16");
+  }
   if (table.kind == TableSpec::Kind::rows && codec_of(codec.codec).sparse) {
     throw Failure(FailureKind::config,
                   "rows can travel as fp16 or int8, but not as a part of them");
@@ -120,11 +128,11 @@ void check_ranks(const Transport& transport, const std::vector<int>& ranks) {
 
 std::shared_ptr<PyClient> make_client(const std::shared_ptr<Transport>& transport,
                                       std::vector<TableSpec> tables, std::vector<int> servers,
-                                      double patience_s) {
+                                      double patience_s, int worker) {
   check_ranks(*transport, servers);
   return std::make_shared<PyClient>(
       transport, std::make_unique<Client>(*transport, std::move(tables), std::move(servers),
-                                          duration_of(patience_s)));
+                                          duration_of(patience_s), worker));
 }
 
 struct PyServer {
@@ -423,7 +431,7 @@ void register_ps(py::module_& m) {
       .def("counts", &counts);
   py::class_<PyClient, ClientPointer>(m, "Client")
       .def(py::init(&make_client), py::arg("transport"), py::arg("tables"), py::kw_only(),
-           py::arg("servers"), py::arg("patience_s") = 300.0)
+           py::arg("servers"), py::arg("patience_s") = 300.0, py::arg("worker") = 0)
       .def(
           "resume_at",
           [](PyClient& self, std::size_t table, std::uint64_t steps) {

@@ -47,10 +47,11 @@ struct Client::Call {
 };
 
 Client::Client(Transport& transport, std::vector<TableSpec> tables, std::vector<int> servers,
-               std::chrono::duration<double> patience)
+               std::chrono::duration<double> patience, int worker)
     : transport_(transport),
       tables_(std::move(tables)),
       ranks_(std::move(servers)),
+      worker_(worker),
       steps_(tables_.size(), 0),
       keys_(tables_.size(),
             std::vector<KeySets>(ranks_.size(), {std::vector<std::uint64_t>(kKeySets, 0), 0})),
@@ -89,7 +90,9 @@ void Client::begin_request() {
   ++requests_;
 }
 
-Client::Call& Client::call(std::uint32_t server, Message head, std::span<const std::byte> values) {
+// owned: the memory of the values, where it is not the caller's.
+Client::Call& Client::call(std::uint32_t server, Message head, std::span<const std::byte> values,
+                           Buffer owned) {
   head.bytes = values.size();
   head.patience_ms = patience_ms_;
   const std::size_t slices = slices_of(values.size());
@@ -98,6 +101,7 @@ Client::Call& Client::call(std::uint32_t server, Message head, std::span<const s
   call.head = head;
   call.rank = ranks_[server];
   call.server = server;
+  call.sent = std::move(owned);
   call.request = pool_.take(sizeof head + along);
   call.answer = pool_.take(sizeof head + kInline);
   write_header(head, call.request.bytes());
@@ -164,8 +168,8 @@ void Client::push(std::size_t table, float rate, std::span<const float> gradient
     if (codes) {
       head.flags = Message::kFrame | Message::kTakesFrames;
       Buffer frame = encoded(table, gradient, server);
-      now = &call(server, head, frame.bytes());
-      now->sent = std::move(frame);
+      const std::span<const std::byte> bytes = frame.bytes();
+      now = &call(server, head, bytes, std::move(frame));
     } else {
       const std::span<const float> part = gradient.subspan(own.start, own.length);
       head.entry = lines_of(part.data(), into.empty() ? nullptr : into.data() + own.start);
@@ -229,7 +233,7 @@ Client::Split Client::split(std::size_t table, Verb verb,
     if (!which) {
       put(i, found[i].server, found[i].slot);
     } else if (verb == Verb::pull) {
-      const std::uint32_t server = replicas.reads_from(*which, transport_.rank());
+      const std::uint32_t server = replicas.reads_from(*which, worker_);
       put(i, server, replicas.slot(*which, server));
     } else {
       for (std::uint32_t server = 0; server < servers(); ++server) {
@@ -295,8 +299,8 @@ void Client::request_rows(std::size_t table, Verb verb, float rate,
       std::ranges::copy(coded.bytes(), packed.memory.get() + keys);
       packed.size = keys + coded.size;
     }
-    Call& now = call(server, head, packed.bytes());
-    now.sent = std::move(packed);
+    const std::span<const std::byte> bytes = packed.bytes();
+    Call& now = call(server, head, bytes, std::move(packed));
     now.rows_into = into;
     now.positions = std::move(parts.positions[server]);
   }
@@ -358,8 +362,11 @@ void Client::hear(Call& call) {
   if (call.piece || call.framed) {
     const TableSpec& spec = tables_[call.head.table];
     const bool asked = call.piece || call.head.flags & Message::kTakesFrames;
-    if (!asked || answer.bytes > (call.piece ? kMostPiece : frame_bound(spec.codec, values))) {
-      throw Failure(FailureKind::corrupt, from + ": more came than was asked for", {call.rank});
+    const std::size_t least = call.piece ? 0 : sizeof(FrameHeader);
+    const std::size_t most = call.piece || !asked ? kMostPiece : frame_bound(spec.codec, values);
+    if (!asked || answer.bytes < least || answer.bytes > most) {
+      throw Failure(FailureKind::corrupt, from + ": something else came than was asked for",
+                    {call.rank});
     }
     call.received = pool_.take(answer.bytes);
   } else if (!call.rows_into.empty() || call.keeps_told()) {
@@ -437,7 +444,7 @@ void Client::decode(Call& call) {
 // Rows go to where the caller wants them.
 void Client::finish(Call& call) {
   decode(call);
-  if (!call.rows_into.empty() && call.head.verb == Verb::pull) {
+  if (!call.rows_into.empty() && call.received.size > 0) {  // nothing came where it was refused
     const std::size_t width = tables_[call.head.table].width;
     const float* from = call.received.floats().data();
     for (const std::uint32_t position : call.positions) {

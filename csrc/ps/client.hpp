@@ -28,8 +28,9 @@ class Client {
  public:
   // servers: their ranks in the transport, in their order. patience: how long a pull waits at a
   // server for other workers before the server says whom it waits for.
+  // worker: this one's number among the workers; pulls of hot rows are spread by it.
   Client(Transport& transport, std::vector<TableSpec> tables, std::vector<int> servers,
-         std::chrono::duration<double> patience);
+         std::chrono::duration<double> patience, int worker = 0);
   ~Client();
   Client(const Client&) = delete;
   Client& operator=(const Client&) = delete;
@@ -124,7 +125,8 @@ class Client {
   void begin_request();
   void tell_all(Verb verb, Deadline deadline);
   Message about_snapshot(std::size_t table, Verb verb, std::uint64_t number);
-  Call& call(std::uint32_t server, Message head, std::span<const std::byte> values);
+  Call& call(std::uint32_t server, Message head, std::span<const std::byte> values,
+             Buffer owned = {});
   void check_rows(std::size_t table, std::span<const std::uint64_t> rows, std::size_t floats) const;
   Split split(std::size_t table, Verb verb, std::span<const std::uint64_t> rows) const;
   void request_rows(std::size_t table, Verb verb, float rate, std::span<const std::uint64_t> rows,
@@ -147,6 +149,7 @@ class Client {
   Transport& transport_;
   const std::vector<TableSpec> tables_;
   const std::vector<int> ranks_;
+  const int worker_;
   std::vector<std::uint64_t> steps_;        // pushed, by table
   std::vector<std::vector<KeySets>> keys_;  // by table and server
   std::vector<Coding> coding_;              // by table

@@ -53,7 +53,9 @@ std::optional<Buffer> Told::tell(int worker, std::span<const float> parameters,
     for (std::size_t i = 0; i < difference.size(); ++i) {
       difference[i] = parameters[i] - now->values[i];
     }
-    const Draw draw{key_of(stream_, updates), 0};
+    again_ = updates == updates_ ? again_ + 1 : 0;
+    updates_ = updates;
+    const Draw draw{key_of(key_of(stream_, updates), again_), 0};
     Buffer frame = encode_all(spec_, difference, draw, pool);
     // memory of the difference becomes that of the next state, unless this one ends here
     const bool alone = now.use_count() == 1;

@@ -56,6 +56,8 @@ class Told {
 
   const Spec spec_;
   const std::uint64_t stream_;
+  std::uint64_t updates_ = 0;  // of what was encoded last
+  std::uint64_t again_ = 0;  // how often parameters of so many updates were, beside the first time
   std::vector<std::shared_ptr<State>> told_;  // by worker
   std::vector<float> spare_;
 };

@@ -25,8 +25,9 @@ constexpr std::uint64_t kMostKeys = std::uint64_t{1} << 26;
 Deadline after(Clock::time_point now, Clock::duration time) { return now + time; }
 
 // Where in its cache line the worker has the gradient of a dense table, and wants the parameters.
-std::size_t gradient_in_line(const Message& head) { return head.entry % kLine; }
-std::size_t parameters_in_line(const Message& head) { return head.entry / kLine % kLine; }
+std::size_t aligned(std::size_t place) { return place % kLine / sizeof(float) * sizeof(float); }
+std::size_t gradient_in_line(const Message& head) { return aligned(head.entry); }
+std::size_t parameters_in_line(const Message& head) { return aligned(head.entry / kLine); }
 
 // Leaves out entries behind a server's share.
 void cut(Piece& piece, std::uint64_t own, std::size_t width) {
@@ -299,12 +300,15 @@ Buffer Server::values_of(const Message& head, Buffer body) {
     return body;
   }
   const TableSpec& spec = shard_.spec(head.table);
-  Buffer values = shard_.pool().take(sizeof(float) * head.count * spec.width);
+  Buffer values;
   try {
     const Frame frame = open_frame(bytes, spec.codec, head.count * spec.width);
+    values = shard_.pool().take(sizeof(float) * head.count * spec.width);
     frame.codec.decode(frame.payload, values.floats().data());
   } catch (const Failure& failure) {
     throw Refusal{failure.what()};
+  } catch (const std::bad_alloc&) {
+    throw Refusal{"the server has no memory for it"};
   }
   shard_.pool().give(std::move(body));
   return values;
@@ -430,6 +434,7 @@ void Server::push(int worker, const Message& head, std::vector<std::uint32_t> sl
       told_[table].forget(one.worker);
       Message reply = one.head;
       reply.status = Status::done;
+      reply.flags = 0;
       reply.staleness = 0;
       const int rank = place_.workers[static_cast<std::size_t>(one.worker)];
       const std::uint32_t urgency = shard_.spec(table).urgency;

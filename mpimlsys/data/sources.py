@@ -49,6 +49,7 @@ def load(
     sequence_length: int = 64,
     max_bytes: int = 0,
     sparse: bool = False,
+    description: Description | None = None,
 ) -> Splits:
     """Load and check the data of a job.
 
@@ -63,6 +64,7 @@ def load(
         dtype: of the inputs that batches have.
         sequence_length, max_bytes: of a text.
         sparse: as samples of a few of many features, see :mod:`mpimlsys.data.sparse`.
+        description: of sparse samples, where a model knows their features already.
 
     Raises:
         ConfigError: unknown or unreadable source, no samples, values that are not finite, labels
@@ -81,6 +83,7 @@ def load(
                 columns=columns,
                 test_fraction=test_fraction,
                 seed=seed,
+                description=description,
             )
         )
     if source == "python:stdlib" or all(path.suffix in _TEXT for path in paths):

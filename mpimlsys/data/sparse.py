@@ -15,6 +15,7 @@ from mpimlsys.errors import ConfigError
 from mpimlsys.types import Array, IntArray
 
 FEATURE = np.dtype([("feature", np.int64), ("value", np.float32)])
+_MOST_EXACT = 2**53  # whole numbers that float64 tells apart
 _LIBSVM = (".libsvm", ".svm", ".svmlight")
 
 
@@ -80,6 +81,7 @@ def load_sparse(
     columns: Sequence[str],
     test_fraction: float,
     seed: int,
+    description: Description | None = None,
 ) -> tuple[SparseDataset, SparseDataset | None, Description]:
     """Training and test samples, and what a model must know of them.
 
@@ -88,29 +90,34 @@ def load_sparse(
 
     Args:
         paths: one file.
-        classes, target, columns, test_fraction, seed: as for :func:`mpimlsys.data.load`.
+        classes, target, columns, test_fraction, seed, description: as for
+            :func:`mpimlsys.data.load`.
 
     Raises:
         ConfigError, CorruptData: as :func:`mpimlsys.data.load`.
     """
     found = _read(paths, classes, target, columns)
-    if found.categories is None:
-        count = int(found.columns.max(initial=0)) + 1
-        description = Description("sparse", (0,), _outputs(found.targets, classes), features=count)
-    else:
-        known = tuple(np.unique(column) for column in found.categories.T)
-        description = Description(
-            "sparse",
-            (len(known),),
-            _outputs(found.targets, classes),
-            features=sum(len(values) for values in known),
-            categories=known,
-        )
+    order = np.random.Generator(np.random.Philox(seed)).permutation(len(found.targets))
+    kept = int(len(order) * test_fraction)
+    description = description or _described(found, order[kept:], classes)
     dataset = _dataset(found, description)
-    order = np.random.Generator(np.random.Philox(seed)).permutation(len(dataset))
-    kept = int(len(dataset) * test_fraction)
     test = dataset.part(order[:kept]) if kept else None
     return dataset.part(order[kept:]), test, description
+
+
+def _described(found: _Samples, training: Array, classes: bool) -> Description:
+    """What is known of the training samples."""
+    outputs = _outputs(found.targets, classes)
+    if found.categories is None:
+        count = int(found.columns.max(initial=0)) + 1
+        return Description("sparse", (0,), outputs, features=count)
+    if np.abs(found.categories).max(initial=0) > _MOST_EXACT:
+        raise ConfigError(
+            f"{found.name} has categories above 2^53, which cannot be told apart; number them."
+        )
+    known = tuple(np.unique(column) for column in found.categories[training].T)
+    features = sum(len(values) for values in known)
+    return Description("sparse", (len(known),), outputs, features=features, categories=known)
 
 
 def labelled_sparse(
@@ -135,7 +142,7 @@ def sparse_inputs(
     path: Path, description: Description, *, target: str, columns: Sequence[str]
 ) -> Array:
     """The samples of a file for predictions, (n, most) of :data:`FEATURE`."""
-    if path.suffix.lower() in _LIBSVM:
+    if _is_libsvm(path):
         dataset = _dataset(_read([path], False, target, columns), description)
     else:
         table = read_table(path, target=target, columns=columns, labelled=False)
@@ -154,7 +161,9 @@ def _read(paths: Sequence[Path], classes: bool, target: str, columns: Sequence[s
         raise ConfigError("a sparse model takes one file: set data.source to its name.")
     path = paths[0]
     check = class_labels if classes else numbers
-    if path.suffix.lower() in _LIBSVM or Path(path.stem).suffix.lower() in _LIBSVM:
+    if _is_libsvm(path):
+        if columns:
+            raise ConfigError(f"data.columns does not apply to {path}; libsvm files have none.")
         rows = read_sparse(read_bytes(path), str(path))
         labels = rows.labels
         if classes and set(np.unique(labels)) <= {-1.0, 1.0}:
@@ -169,6 +178,10 @@ def _read(paths: Sequence[Path], classes: bool, target: str, columns: Sequence[s
         raise ConfigError(f"{table.name} is no table of categories with a target.")
     none = np.empty(0)
     return _Samples(table.name, check(table.name, table.targets), none, none, none, inputs)
+
+
+def _is_libsvm(path: Path) -> bool:
+    return any(suffix.lower() in _LIBSVM for suffix in path.suffixes)
 
 
 def _outputs(targets: Array, classes: bool) -> int:

@@ -6,6 +6,7 @@ A worker's part has the names ``"rank.table.rows"``, ``"rank.table.values"`` and
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -55,7 +56,15 @@ def handed_out(
 
 
 def mine(own: Mapping[str, Array], table: str, rank: int) -> tuple[Array, int]:
-    """What was handed out to this worker: values, and the updates that the table has had."""
+    """What was handed out to this worker: values, and the updates that the table has had.
+
+    Raises:
+        ConfigError: nothing was.
+    """
+    if f"{rank}.{table}.values" not in own:
+        raise ConfigError(
+            f"there are no rows for {table!r}: give load_state_dict what handed_out returned too."
+        )
     return own[f"{rank}.{table}.values"], int(own[f"{rank}.{table}.updates"])
 
 
@@ -96,8 +105,9 @@ def _whole(own: Mapping[str, Array], table: str, shape: tuple[int, int]) -> tupl
     whole = np.empty(shape, np.float32)
     missing = np.ones(shape[0], bool)
     updates = 0
+    mine = re.compile(rf"(exchange\.)?\d+\.{re.escape(table)}\.rows")
     for name, places in own.items():
-        if not name.endswith(f".{table}.rows"):
+        if not mine.fullmatch(name):
             continue
         part = name.removesuffix(".rows")
         values = own[f"{part}.values"]

@@ -110,6 +110,7 @@ class ServersExchange(Stateless):
 
     Attributes:
         lag: steps that workers may be apart.
+        approximate: whether what workers have may differ from what servers have.
         steps: exchanged so far; part of the state where they are compressed.
     """
 
@@ -130,6 +131,7 @@ class ServersExchange(Stateless):
         self._parts = [parameters[bucket.start : bucket.stop] for bucket in buckets]
         self._tables = tables
         self.lag = _lag(tables[0].consistency)
+        self.approximate = bool(self.lag) or compression is not None
         self._client = ps.Client([*tables, *row_tables])
         # what a step has for each table of rows: rows, their gradients, and the rate
         self._touched: dict[str, list[tuple[Array, Array, float]]] = {
@@ -271,6 +273,9 @@ class ServersExchange(Stateless):
                 self._client.native.set_feedback(bucket.index, residual, pushes)
         for table in self._touched:
             values, updates = saved_rows.mine(own, table, group.rank)
+            number = self._client.number(table)
+            # with bsp each update was a push of every worker: random numbers go on from there
+            self._client.native.set_feedback(number, np.empty(0, np.float32), updates)
             self._client.write_rows(table, group.rank, group.size, values, updates=updates)
             self._barrier()
             if group.rank == 0:
@@ -304,12 +309,15 @@ class ServersExchange(Stateless):
         ]
         rows, gradients, rates = zip(*touched, strict=True)
         self._touched[table].clear()
+        # FTRL makes the weights anew from all gradients so far: its rate must not fall
+        constant = self._client.tables[number].rule == "ftrl"
+        lr = self._optimizer.lr if constant else self._lr
         self._engine.ps_push_rows(
             self._client.native,
             number,
             np.concatenate(rows),
             np.concatenate(gradients),
-            rate=rates[0] * self._lr,
+            rate=rates[0] * lr,
         )
 
     def _settle(self) -> None:

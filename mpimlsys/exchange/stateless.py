@@ -13,9 +13,11 @@ class Stateless:
 
     Attributes:
         kind: as job files say it.
+        approximate: whether the ranks' parameters are to be gathered before they are used.
     """
 
     kind = ""
+    approximate = False
 
     def note_loss(self, loss: float) -> None:
         """Learn the global loss of the step whose exchange has finished."""

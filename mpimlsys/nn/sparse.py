@@ -138,7 +138,9 @@ class WideAndDeep(Module):
         wide = (self.wide.forward(inputs["feature"], phase) * self._known).sum(axis=1)
         deep = self.deep.forward(inputs["feature"], phase) * self._known
         self._shape = deep.shape
-        return wide + self.body.forward(deep.reshape(len(inputs), -1), phase)
+        return wide + self.body.forward(
+            deep.reshape(len(inputs), deep.shape[1] * deep.shape[2]), phase
+        )
 
     def backward(self, grad: Array, ready: Ready) -> Array:
         scale = self._known * np.float32(self.loss.samples)

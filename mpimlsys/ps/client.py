@@ -59,6 +59,7 @@ class Client:
             wiring.native_tables(ctx.native),
             servers=wiring.servers,
             patience_s=0.9 * ctx.timeout_s,
+            worker=wiring.workers.index(ctx.rank),
         )
         self._closed = False
         ctx.call_at_close(self.close)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from mpimlsys.compress.codec import DENSE, SPARSE, parse
+from mpimlsys.compress.codec import CASTS, DENSE, SPARSE, parse
 from mpimlsys.errors import ConfigError, nearest
 
 Initial = Literal["zeros", "uniform", "normal"]
@@ -75,7 +75,8 @@ class Table:
             )
         if self.count < 1 or self.width < 0:
             raise ConfigError(f"the table {self.name!r} is empty.")
-        rows = list(self.hot)
+        rows = [int(row) for row in self.hot]
+        object.__setattr__(self, "hot", tuple(rows))
         if rows and (self.is_dense or rows != sorted(set(rows)) or not rows[0] >= 0):
             raise ConfigError(f"hot rows of {self.name!r} must be ascending numbers of its rows.")
         if rows and rows[-1] >= self.count:
@@ -95,10 +96,15 @@ class Table:
             raise ConfigError(
                 f"compress = {self.compress!r} needs all-reduce; servers take every other codec."
             )
-        if codec.option == "unbiased" and self.error_feedback and self.is_dense:
+        if codec.option == "unbiased" and self.is_dense:
             raise ConfigError(
-                f"compress = {self.compress!r} does not go with error feedback; leave out "
-                "'unbiased'."
+                f"compress = {self.compress!r}: what servers send are differences, which have "
+                "error feedback; leave out 'unbiased'."
+            )
+        if self.hot and codec.name not in CASTS:
+            raise ConfigError(
+                f"compress = {self.compress!r} would give each server another gradient of the hot "
+                f"rows of {self.name!r}; use {', '.join(CASTS)}."
             )
         if not self.is_dense and codec.name in SPARSE:
             raise ConfigError(

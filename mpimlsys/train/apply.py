@@ -152,6 +152,7 @@ def _labelled(job: Job, description: data.Description, source: str | None) -> tu
         seed=job.job.seed,
         max_bytes=job.data.max_bytes,
         sparse=is_sparse(job),
+        description=description,
         **common,
     )
     dataset, part = (splits.test, "test") if splits.test else (splits.train, "train")

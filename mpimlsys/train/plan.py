@@ -15,6 +15,7 @@ from mpimlsys.errors import ConfigError
 from mpimlsys.exchange.auto import MEASURED_AFTER, AutoExchange
 from mpimlsys.jobfile import Job, ResolvedJob
 from mpimlsys.train.build import OF_A_CODEC, build
+from mpimlsys.train.sparse import is_sparse
 
 _OTHER_RANKS = (2, 4, 8, 16, 32, 64)
 
@@ -55,6 +56,10 @@ def plan(resolved: ResolvedJob, *, as_json: bool) -> int:
 
 
 def _check_can_compress(job: Job) -> None:
+    if is_sparse(job):
+        raise ConfigError(
+            f"a plan is about all-reduce, and {job.model.name!r} has rows at parameter servers."
+        )
     if job.exchange.kind != "allreduce":
         raise ConfigError(
             "a plan is about all-reduce: --set exchange.kind=allreduce --set cluster.servers=0."

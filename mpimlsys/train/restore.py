@@ -54,6 +54,7 @@ def restore(ctx: Context, bench: Workbench, folder: Path, say: Callable[[str], N
                 say(f"no checkpoint in {folder} yet: starting from the first step")
             else:
                 _check_same_job(found.manifest, bench.manifest())
+                _check_same_features(found.tensors, bench.description.tensors())
                 say(f"going on after step {found.step} from {found.path}")
     common, own = _divided(found.tensors if found else {})
     state = _broadcast(ctx, common)
@@ -61,7 +62,10 @@ def restore(ctx: Context, bench: Workbench, folder: Path, say: Callable[[str], N
         return 0
     mine: State = {}
     for rank in range(ctx.size):
-        part = bench.trainer.handed_out(own, common, rank) if ctx.is_root else {}
+        part: State = {}
+        with ctx.together():
+            if ctx.is_root:
+                part = bench.trainer.handed_out(own, common, rank)
         received = _sent(ctx, part, rank)
         if rank == ctx.rank:
             mine = received
@@ -106,6 +110,16 @@ def _sent(ctx: Context, tensors: State, rank: int) -> State:
 def _header(tensors: State) -> bytes:
     rows = [(name, value.dtype.str, value.shape) for name, value in sorted(tensors.items())]
     return json.dumps(rows).encode()
+
+
+def _check_same_features(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Rows of a sparse model belong to the features of the data that it was trained on."""
+    for name in ("data.features", "data.category_counts", "data.categories"):
+        if name in saved and not np.array_equal(saved[name], now[name]):
+            raise ConfigError(
+                "cannot resume: the data have other features than the checkpoint's, which its rows "
+                "are of. Use the data it was written with."
+            )
 
 
 def _check_same_job(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -26,6 +26,8 @@ class _Rows:
     def layer(self, name: str, width: int, rule: str, **options: Any) -> ServedEmbedding:
         job = self.job
         lr = job.model.rows_lr
+        if lr is not None and not job.optimizer.lr:
+            raise ConfigError("model.rows_lr needs an optimizer.lr above 0.")
         table = ps.Table(
             name,
             self.count,
@@ -43,8 +45,8 @@ def _sparse_logistic(
 ) -> Module:
     if description.outputs > 2:
         raise ConfigError(
-            f"the model 'sparse_logistic' tells two classes apart, the data have "
-            f"{description.outputs}."
+            "the model 'sparse_logistic' tells two classes apart, whose labels are 0 and 1, or -1 "
+            f"and 1; the data have labels up to {description.outputs - 1}."
         )
     return SparseLogistic(rows.layer("weights", 1, "ftrl", numbers={"l1": l1, "l2": l2}))
 

@@ -206,7 +206,7 @@ class Trainer:
         """
         data = _dataset(dataset)
         ctx, started = self.context, perf_counter()
-        if self.exchange.lag:
+        if self.exchange.approximate:
             self.exchange.gather()
         if len(data) == 0:
             raise ConfigError("there is nothing to evaluate: the data set is empty.")

@@ -1,5 +1,6 @@
 """Samples of a few of many features: libsvm files and tables of categories."""
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -47,8 +48,7 @@ def test_a_libsvm_file_keeps_its_features_and_batches_are_as_wide_as_their_longe
 def test_each_value_of_a_column_is_a_feature(written):
     source = written("x.csv", TABLE)
     options = {"classes": False, "target": "rating", "columns": ["user", "item"]}
-    found = data.load(source, test_fraction=0.25, sparse=True, seed=3, **options)
-    assert (len(found.train), len(found.test)) == (3, 1)
+    found = data.load(source, test_fraction=0, sparse=True, **options)
     description = data.Description.from_tensors(found.description.tensors())
     assert description.features == 5
     assert [list(values) for values in description.categories] == [[2, 5, 9], [10, 40]]
@@ -72,6 +72,32 @@ def test_each_value_of_a_column_is_a_feature(written):
             dtype="float32",
         )
         assert triples(inputs) == [[(0, 0.0), (4, 1.0)], [(0, 0.0), (0, 0.0)]]
+
+
+def test_the_test_part_has_the_features_of_the_training_part(written):
+    lines = "".join(f"{user},{user % 3},{user % 2}\n" for user in range(40))
+    source = written("x.csv", "user,group,label\n" + lines)
+    found = data.load(source, test_fraction=0.25, sparse=True, seed=3)
+    assert (len(found.train), len(found.test)) == (30, 10)
+    assert found.description.features == 30 + 3
+    inputs, _ = found.test.batch(np.arange(10))
+    assert not inputs["value"][:, 0].any()
+    assert inputs["value"][:, 1].all()
+    more = written("y.csv", "user,group,label\n-1,0,0\n" + lines)
+    again = data.load(
+        more, test_fraction=0, sparse=True, seed=3, description=found.description
+    ).train.batch(np.arange(41))[0]
+    assert again["feature"].max() < 33
+    assert np.count_nonzero(again["value"][:, 0]) == 30
+
+
+def test_libsvm_files_may_be_gzipped(tmp_path):
+    path = tmp_path / "x.libsvm.gz"
+    path.write_bytes(gzip.compress(LIBSVM.encode()))
+    found = data.load(str(path), test_fraction=0, sparse=True)
+    assert len(found.train) == 4
+    inputs = data.inputs_from_file(path, found.description, target="", dtype="float32")
+    assert inputs.shape == (4, 3)
 
 
 def test_features_that_training_did_not_have_are_left_out(written):
@@ -105,6 +131,8 @@ def test_part_has_the_samples_in_its_order():
         ("x.libsvm", "1 0:2\n", {}, "index 0 is below 1"),
         ("x.libsvm", "1 1:nan\n", {}, "not finite"),
         ("x.libsvm", "2.5 1:1\n", {}, "is not a class"),
+        ("x.libsvm", LIBSVM, {"columns": ["1"]}, "libsvm files have none"),
+        ("x.csv", "a,b\n1e17,0\n", {}, "above 2^53"),
         ("x.csv", TABLE, {"columns": ["who"]}, "no column 'who' (data.columns)"),
         ("x.csv", TABLE, {"columns": ["rating"]}, "names the target 'rating'"),
     ],

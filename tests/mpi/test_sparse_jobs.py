@@ -73,6 +73,13 @@ def test_matrix_factorization_is_the_same_with_more_workers_and_goes_on(
     done = mpirun(1, ["-m", "mpimlsys", "predict", out, "--input", inputs])
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(done.stdout.splitlines()) == 3
+    for other, told in (
+        ("model.factors=5", "does not hold 70 rows of 7 numbers for 'factors'"),
+        ('data.columns=["item","user"]', "the data have other features than the checkpoint's"),
+    ):
+        done, _ = train("run", *more, other, ranks=3, resume=True)
+        assert done.returncode == 2
+        assert told in done.stderr
 
 
 @pytest.mark.one_mpi
@@ -97,7 +104,8 @@ def test_sparse_logistic_finds_the_features_that_tell_something(train_job, tmp_p
             label = 1 if random.random() < 1 / (1 + np.exp(-margin)) else -1
             file.write(f"{label} " + " ".join(f"{i + 1}:1" for i in chosen) + "\n")
     train = train_job(JOB.format(source=path, name="sparse_logistic"))
-    done, out = train("run", "job.epochs=2", "model.l1=8", "model.rows_lr=0.3", ranks=3)
+    rates = ("model.rows_lr=0.3", "optimizer.schedule=cosine")  # not of FTRL's alpha
+    done, out = train("run", "job.epochs=2", "model.l1=8", *rates, ranks=3)
     assert done.returncode == 0, done.stdout + done.stderr
     from mpimlsys.train import checkpoint
 
@@ -108,6 +116,7 @@ def test_sparse_logistic_finds_the_features_that_tell_something(train_job, tmp_p
     weights[rows] = values[:, 0]
     assert np.mean(weights[30:] == 0) > 0.9
     assert (np.sign(weights[:30]) == (-1.0) ** np.arange(30)).all()
+    assert np.abs(weights[:30]).mean() > 0.2
 
 
 @pytest.mark.one_mpi

@@ -330,30 +330,41 @@ TEST(a_share_that_was_read_can_be_written_to_another_number_of_servers) {
 
 TEST(a_pull_that_waits_too_long_names_who_is_late) {
   std::atomic<bool> told{false};
-  Cluster{2, 1, {dense(10)}, 50ms}.run([&](Client& client, int worker, Transport&) {
-    const std::vector<float> one(10, -1.0f);
-    std::vector<float> seen(10);
-    if (worker == 1) {
-      const Deadline deadline = soon();
-      while (!told && Clock::now() < deadline) std::this_thread::sleep_for(1ms);
-      client.push(0, 1.0f, one, {});
-      client.settle(soon());
-      client.leave(soon());
-      return;
-    }
-    client.push(0, 1.0f, one, seen);
-    const std::string story = failure_of([&] { client.settle(soon()); });
-    CHECK(contains(story, "the pushes of step 1 have not come from rank 1"));
-    told = true;
-    // the push has counted: asking again is enough
-    while (!failure_of([&] {
-              client.pull(0, seen);
-              client.settle(soon());
-            }).empty()) {
-    }
-    CHECK(seen[3] == 2.0f);
-    client.leave(soon());
-  });
+  TableSpec coded = rows(9, 2);
+  coded.codec = {.codec = CodecId::fp16};
+  Cluster{2, 1, {dense(10), rows(9, 2), coded}, 50ms}.run(
+      [&](Client& client, int worker, Transport&) {
+        const std::vector<float> one(10, -1.0f), two(2, -1.0f);
+        const std::vector<std::uint64_t> row{3};
+        std::vector<float> seen(10), of_row(2);
+        if (worker == 1) {
+          const Deadline deadline = soon();
+          while (!told && Clock::now() < deadline) std::this_thread::sleep_for(1ms);
+          client.push(0, 1.0f, one, {});
+          client.push_rows(1, 1.0f, row, two);
+          client.push_rows(2, 1.0f, row, two);
+          client.settle(soon());
+          client.leave(soon());
+          return;
+        }
+        client.push(0, 1.0f, one, seen);
+        const std::string story = failure_of([&] { client.settle(soon()); });
+        CHECK(contains(story, "the pushes of step 1 have not come from rank 1"));
+        for (const std::size_t table : {1, 2}) {
+          client.push_rows(table, 1.0f, row, two);
+          client.pull_rows(table, row, of_row);
+          CHECK(contains(failure_of([&] { client.settle(soon()); }), "have not come from rank 1"));
+        }
+        told = true;
+        // the push has counted: asking again is enough
+        while (!failure_of([&] {
+                  client.pull(0, seen);
+                  client.settle(soon());
+                }).empty()) {
+        }
+        CHECK(seen[3] == 2.0f);
+        client.leave(soon());
+      });
 }
 
 // Thousands of schedules, without threads: workers whose messages interleave at random.

@@ -90,6 +90,14 @@ def test_gradients_are_those_of_finite_differences(make):
         assert space.gradients[at] == pytest.approx((sides[0] - sides[1]) / (2 * step), abs=1e-5)
 
 
+@pytest.mark.parametrize("make", [logistic, factors, wide_and_deep])
+def test_there_may_be_no_sample(make):
+    model, _, targets = make()
+    FlatSpace(model, dtype="float32").initialise(1)
+    outputs = model.forward(np.zeros((0, 2), FEATURE), Phase(False, np.random.default_rng(0)))
+    assert outputs.shape == (0, 3 if make is wide_and_deep else targets.shape[1])
+
+
 def test_l2_of_factors_is_that_of_each_rating():
     served, rows = layer("f", 3, 1)
     model = MatrixFactorization(served, l2=0.25)

@@ -30,7 +30,8 @@ def test_tables_are_the_same_after_they_have_travelled():
         ({"width": 2, "hot": (3, 10)}, "has 10 rows, and no hot row 10"),
         ({"compress": "int9"}, "unknown codec"),
         ({"compress": "power_sgd:2"}, "needs all-reduce"),
-        ({"compress": "random_k:0.1:unbiased"}, "does not go with error feedback"),
+        ({"compress": "random_k:0.1:unbiased"}, "leave out 'unbiased'"),
+        ({"width": 2, "hot": (1,), "compress": "int8"}, "another gradient of the hot rows"),
         ({"width": 2, "compress": "top_k:0.1"}, "leaves numbers out"),
     ],
 )

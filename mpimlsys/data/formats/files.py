@@ -56,6 +56,8 @@ def read_table(
     """
     content = read_bytes(path)
     name = str(path)
+    if columns and not _is_csv(path):
+        raise ConfigError(f"data.columns names columns of CSV files, and {name} is none.")
     if not content:
         raise ConfigError(f"{name} is empty.")
     if is_idx(content):
@@ -68,7 +70,7 @@ def read_table(
     if any(suffix in (".libsvm", ".svm", ".svmlight") for suffix in suffixes):
         inputs, targets = read_libsvm(content, name)
         return Table(name, inputs, targets)
-    if any(suffix in (".csv", ".data") for suffix in suffixes):
+    if _is_csv(path):
         return _from_csv(name, *read_csv(content, name), target, columns, labelled)
     endings = {".npy": "NPY", ".npz": "NPZ", ".idx": "IDX"}
     for suffix, kind in endings.items():
@@ -78,6 +80,10 @@ def read_table(
         f"cannot tell the format of {name}; CSV files end in .csv, libsvm files in .libsvm or "
         ".svm, and IDX, NPY and NPZ files are known by their first bytes."
     )
+
+
+def _is_csv(path: Path) -> bool:
+    return any(suffix.lower() in (".csv", ".data") for suffix in path.suffixes)
 
 
 def _columns(name: str, array: Array, labelled: bool) -> Table:
