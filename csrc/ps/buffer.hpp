@@ -5,7 +5,6 @@
 #include <sys/mman.h>
 
 #include <cstddef>
-#include <cstdint>
 #include <cstdlib>
 #include <memory>
 #include <new>
@@ -31,23 +30,14 @@ struct Buffer {
   }
 };
 
-// Where an address lies in its cache line.
-inline constexpr std::size_t kLine = 64;
-inline std::size_t in_line(const void* address) {
-  return reinterpret_cast<std::uintptr_t>(address) % kLine;
-}
-
 class Pool {
  public:
-  // Not initialised. It lies in its cache line as what it is copied from or to lies in its own, at
-  // `lines_up` (a number below 64): a kernel's copy between processes takes up to four times as
-  // long where the target lies less than 32 bytes further on (`rep movsb` on AMD's Zen; glibc bug
-  // 30994).
-  Buffer take(std::size_t size, std::size_t lines_up = 0) {
-    if (lines_up > 0) {
-      Buffer found = take(size + kLine);
+  // Not initialised. start: of what is in it, a number below 64; see lines.hpp.
+  Buffer take(std::size_t size, std::size_t start = 0) {
+    if (start > 0) {
+      Buffer found = take(size + 64);
       found.size = size;
-      found.start = lines_up;
+      found.start = start;
       return found;
     }
     for (std::size_t i = 0; i < free_.size(); ++i) {

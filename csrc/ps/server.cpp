@@ -10,6 +10,7 @@
 
 #include "codec/random.hpp"
 #include "ps/backoff.hpp"
+#include "ps/lines.hpp"
 
 namespace mls {
 namespace {
@@ -24,11 +25,6 @@ constexpr std::uint64_t kMostKeys = std::uint64_t{1} << 26;
 
 Deadline after(Clock::time_point now, Clock::duration time) { return now + time; }
 
-// Where in its cache line the worker has the gradient of a dense table, and wants the parameters.
-std::size_t aligned(std::size_t place) { return place % kLine / sizeof(float) * sizeof(float); }
-std::size_t gradient_in_line(const Message& head) { return aligned(head.entry); }
-std::size_t parameters_in_line(const Message& head) { return aligned(head.entry / kLine); }
-
 // Leaves out entries behind a server's share.
 void cut(Piece& piece, std::uint64_t own, std::size_t width) {
   while (!piece.ranges.empty() && piece.ranges.back().end() > own) {
@@ -38,12 +34,6 @@ void cut(Piece& piece, std::uint64_t own, std::size_t width) {
     last.length -= more;
     if (last.length == 0) piece.ranges.pop_back();
   }
-}
-
-// Whether the kernel copies fast from one place in a line to another, see Pool::take.
-bool copies_fast(std::size_t from, std::size_t to) {
-  const std::size_t further = (to + kLine - from) % kLine;
-  return further == 0 || further >= kLine / 2;
 }
 
 }  // namespace

@@ -10,13 +10,12 @@ import numpy as np
 
 from mpimlsys.data.check import check_inputs, class_labels, numbers
 from mpimlsys.data.description import Description
-from mpimlsys.data.formats import read_bytes, read_sparse, read_table
+from mpimlsys.data.formats import SparseRows, is_libsvm, read_bytes, read_sparse, read_table
 from mpimlsys.errors import ConfigError
 from mpimlsys.types import Array, IntArray
 
 FEATURE = np.dtype([("feature", np.int64), ("value", np.float32)])
 _MOST_EXACT = 2**53  # whole numbers that float64 tells apart
-_LIBSVM = (".libsvm", ".svm", ".svmlight")
 
 
 class SparseDataset:
@@ -63,14 +62,11 @@ class SparseDataset:
 
 @dataclass(frozen=True)
 class _Samples:
-    """Of a file: values of categories (n, fields), or else rows of features."""
+    """Of a file: rows of features, or values of categories (n, fields)."""
 
     name: str
     targets: Array
-    starts: Array
-    columns: Array
-    values: Array
-    categories: Array | None = None
+    content: SparseRows | Array
 
 
 def load_sparse(
@@ -108,14 +104,14 @@ def load_sparse(
 def _described(found: _Samples, training: Array, classes: bool) -> Description:
     """What is known of the training samples."""
     outputs = _outputs(found.targets, classes)
-    if found.categories is None:
-        count = int(found.columns.max(initial=0)) + 1
+    if isinstance(found.content, SparseRows):
+        count = int(found.content.columns.max(initial=0)) + 1
         return Description("sparse", (0,), outputs, features=count)
-    if np.abs(found.categories).max(initial=0) > _MOST_EXACT:
+    if np.abs(found.content).max(initial=0) > _MOST_EXACT:
         raise ConfigError(
             f"{found.name} has categories above 2^53, which cannot be told apart; number them."
         )
-    known = tuple(np.unique(column) for column in found.categories[training].T)
+    known = tuple(np.unique(column) for column in found.content[training].T)
     features = sum(len(values) for values in known)
     return Description("sparse", (len(known),), outputs, features=features, categories=known)
 
@@ -142,7 +138,7 @@ def sparse_inputs(
     path: Path, description: Description, *, target: str, columns: Sequence[str]
 ) -> Array:
     """The samples of a file for predictions, (n, most) of :data:`FEATURE`."""
-    if _is_libsvm(path):
+    if is_libsvm(path):
         dataset = _dataset(_read([path], False, target, columns), description)
     else:
         table = read_table(path, target=target, columns=columns, labelled=False)
@@ -150,9 +146,7 @@ def sparse_inputs(
         if table.inputs.ndim == 2 and table.inputs.shape[1] == fields + 1:
             table = read_table(path, target=target)
         inputs = check_inputs(table.name, table.inputs)
-        none = np.empty(0)
-        samples = _Samples(table.name, np.zeros(len(inputs)), none, none, none, inputs)
-        dataset = _dataset(samples, description)
+        dataset = _dataset(_Samples(table.name, np.zeros(len(inputs)), inputs), description)
     return dataset.inputs(np.arange(len(dataset)))
 
 
@@ -161,7 +155,7 @@ def _read(paths: Sequence[Path], classes: bool, target: str, columns: Sequence[s
         raise ConfigError("a sparse model takes one file: set data.source to its name.")
     path = paths[0]
     check = class_labels if classes else numbers
-    if _is_libsvm(path):
+    if is_libsvm(path):
         if columns:
             raise ConfigError(f"data.columns does not apply to {path}; libsvm files have none.")
         rows = read_sparse(read_bytes(path), str(path))
@@ -170,18 +164,12 @@ def _read(paths: Sequence[Path], classes: bool, target: str, columns: Sequence[s
             labels = (labels > 0).astype(np.float64)
         if not np.isfinite(rows.values).all():
             raise ConfigError(f"{path} has values that are not finite.")
-        targets = check(str(path), labels)
-        return _Samples(str(path), targets, rows.starts, rows.columns, rows.values)
+        return _Samples(str(path), check(str(path), labels), rows)
     table = read_table(path, target=target, columns=columns)
     inputs = check_inputs(table.name, table.inputs)
     if inputs.ndim != 2 or table.targets is None:
         raise ConfigError(f"{table.name} is no table of categories with a target.")
-    none = np.empty(0)
-    return _Samples(table.name, check(table.name, table.targets), none, none, none, inputs)
-
-
-def _is_libsvm(path: Path) -> bool:
-    return any(suffix.lower() in _LIBSVM for suffix in path.suffixes)
+    return _Samples(table.name, check(table.name, table.targets), inputs)
 
 
 def _outputs(targets: Array, classes: bool) -> int:
@@ -191,24 +179,25 @@ def _outputs(targets: Array, classes: bool) -> int:
 def _dataset(found: _Samples, description: Description) -> SparseDataset:
     targets = found.targets
     targets = targets if targets.dtype.kind == "i" else targets.astype(np.float32)
-    if found.categories is None:
+    content = found.content
+    if isinstance(content, SparseRows):
         if description.categories:
             raise ConfigError(f"{found.name} is a libsvm file, the model was trained on a table.")
-        features = np.zeros(len(found.columns), FEATURE)
-        known = found.columns < description.features
-        features["feature"] = np.where(known, found.columns, 0)
-        features["value"] = np.where(known, found.values, 0)
-        return SparseDataset(found.starts, features, targets)
+        features = np.zeros(len(content.columns), FEATURE)
+        known = content.columns < description.features
+        features["feature"] = np.where(known, content.columns, 0)
+        features["value"] = np.where(known, content.values, 0)
+        return SparseDataset(content.starts, features, targets)
     fields = len(description.categories)
-    if found.categories.shape[1:] != (fields,):
+    if content.shape[1:] != (fields,):
         raise ConfigError(
-            f"{found.name} has samples of {found.categories.shape[1]} columns beside the target, "
+            f"{found.name} has samples of {content.shape[1]} columns beside the target, "
             f"the model was trained on {fields or 'a libsvm file'}."
         )
-    cells = np.zeros(found.categories.shape, FEATURE)
+    cells = np.zeros(content.shape, FEATURE)
     first = 0
     for field, values in enumerate(description.categories):
-        column = found.categories[:, field]
+        column = content[:, field]
         places = np.minimum(np.searchsorted(values, column), len(values) - 1)
         known = values[places] == column
         cells["feature"][:, field] = np.where(known, first + places, 0)

@@ -96,8 +96,8 @@ class SavedRows:
         return self._whole[rows, :width]
 
     def add_rows(self, table: str, rows: Array, gradients: Array, lr: float) -> None:
-        """Rows of a checkpoint do not change."""
-        raise NotImplementedError
+        """Nothing calls this: a model with the rows of a checkpoint is applied, not trained."""
+        raise NotImplementedError("rows of a checkpoint do not change")
 
 
 def _whole(own: Mapping[str, Array], table: str, shape: tuple[int, int]) -> tuple[Array, int]:

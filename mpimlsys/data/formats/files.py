@@ -67,7 +67,7 @@ def read_table(
     if content[:4] == b"PK\x03\x04":
         return _arrays(name, read_npz(content, name), labelled)
     suffixes = [suffix.lower() for suffix in path.suffixes]
-    if any(suffix in (".libsvm", ".svm", ".svmlight") for suffix in suffixes):
+    if is_libsvm(path):
         inputs, targets = read_libsvm(content, name)
         return Table(name, inputs, targets)
     if _is_csv(path):
@@ -80,6 +80,11 @@ def read_table(
         f"cannot tell the format of {name}; CSV files end in .csv, libsvm files in .libsvm or "
         ".svm, and IDX, NPY and NPZ files are known by their first bytes."
     )
+
+
+def is_libsvm(path: Path) -> bool:
+    """Whether the file's name says so."""
+    return any(suffix.lower() in (".libsvm", ".svm", ".svmlight") for suffix in path.suffixes)
 
 
 def _is_csv(path: Path) -> bool:
