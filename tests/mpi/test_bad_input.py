@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -259,8 +260,9 @@ def test_a_rank_that_crashes_ends_the_others(mpirun, tmp_path):
     )
     done = mpirun(3, [script])
     assert done.returncode == 0, done.stderr
-    heard = sorted(line for line in done.stdout.splitlines() if "heard" in line)
-    assert heard == [f"rank {rank} heard: rank 1: row 17 is gone" for rank in range(3)]
+    # a launcher may run lines of several ranks together
+    heard = re.findall(r"rank (\d) heard: rank 1: row 17 is gone", done.stdout)
+    assert sorted(heard) == ["0", "1", "2"], done.stdout
 
 
 SKEWED = """
