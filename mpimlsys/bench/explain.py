@@ -35,7 +35,7 @@ def table_text(choice: Choice, *, one_node: bool) -> str:
     names = list(dict.fromkeys(name for times in choice.measured.values() for name in times))
     lines += [
         "",
-        f"Least times in µs; another than {choice.usual!r} must be faster by 5 %:",
+        f"Median times in µs; another than {choice.usual!r} must be faster by 5 %:",
         "",
         f"  {'':>8} " + " ".join(f"{name:>12}" for name in names),
     ]
