@@ -17,10 +17,10 @@ MPI ?= openmpi
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-NATIVE := $(shell find csrc -name '*.cpp' -o -name '*.hpp' -o -name '*.inc' 2>/dev/null)
+NATIVE := $(shell find csrc -name '*.cpp' -o -name '*.hpp' -o -name '*.inc' -o -name '*.cu' -o -name '*.cuh' 2>/dev/null)
 NATIVE_TESTS := $(wildcard tests/native/*.cpp tests/native/*.hpp tests/fuzz/*.cpp tests/sim/*.cpp tests/sim/*.hpp)
 PACKAGE := $(shell find mpimlsys -name '*.py' -o -name '*.pyi')
-BUILD := setup.py pyproject.toml requirements-dev.txt build_backend/backend.py build_backend/mpi_compiler.py \
+BUILD := setup.py pyproject.toml requirements-dev.txt $(wildcard build_backend/*.py) \
 	scripts/configure_mpi.sh
 
 .PHONY: demo test test-mpi sanitize fuzz install lint format bench scaling docs clean slurm-up slurm-down net-up net-down

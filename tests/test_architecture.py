@@ -62,7 +62,7 @@ NN_OPTIM_DATA = {"kernels", "types", "errors"}
 
 PYTHON = sorted(PACKAGE.rglob("*.py"))
 NATIVE = sorted(
-    path for path in (ROOT / "csrc").rglob("*") if path.suffix in {".cpp", ".hpp", ".inc"}
+    path for path in (ROOT / "csrc").rglob("*") if path.suffix in {".cpp", ".hpp", ".inc", ".cu", ".cuh"}
 )
 
 
@@ -119,8 +119,12 @@ def test_includes_keep_to_their_folder(path):
             assert path == ROOT / "csrc" / "comm" / "mpi.cpp"
         if include.startswith("pybind11") or include == "Python.h":
             assert folder == "bindings"
-        if include.startswith("cuda"):
-            assert folder == "cuda"
+        if include.startswith("cuda/"):
+            assert folder == "cuda" or (include, path.name) == ("cuda/device.hpp", "device.cpp")
+        elif include.startswith("cuda"):  # of CUDA itself
+            assert path.suffix == ".cu"
+        if folder == "cuda":
+            assert not include.startswith(("store/", "ps/", "bindings/"))
         if folder == "base":
             assert not include.startswith(
                 ("comm/", "codec/", "store/", "ps/", "bindings/", "cuda/")

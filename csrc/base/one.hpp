@@ -1,9 +1,11 @@
 // Marks functions of one element, which are the same in the kernels of every instruction set and on
-// the device.
+// the device, and functions of kernels of the device alone.
 #pragma once
 
 #if defined(__CUDACC__)
-#define MLS_ONE __device__
+#define MLS_ONE __host__ __device__
+#define MLS_KERNEL __device__
 #else
 #define MLS_ONE
+#define MLS_KERNEL
 #endif

@@ -1,11 +1,10 @@
-// The extension module: failures as Python errors, what it was built with, instruction sets.
+// The extension module: what it was built with, instruction sets.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
 #include <string>
 #include <vector>
 
-#include "base/failure.hpp"
 #include "base/isa.hpp"
 #include "bindings/register.hpp"
 #include "comm/mpi.hpp"
@@ -14,21 +13,6 @@ namespace py = pybind11;
 
 namespace mls {
 namespace {
-
-py::object error_of(const Failure& failure) {
-  const py::module_ errors = py::module_::import("mpimlsys.errors");
-  switch (failure.kind()) {
-    case FailureKind::timeout:
-      return errors.attr("Timeout")(failure.what());
-    case FailureKind::rank_failed:
-      return errors.attr("RankFailed")(failure.what(), failure.ranks());
-    case FailureKind::corrupt:
-      return errors.attr("CorruptData")(failure.what());
-    case FailureKind::config:
-      break;
-  }
-  return errors.attr("ConfigError")(failure.what());
-}
 
 std::vector<std::string> py_isa_levels() {
   const std::vector<std::string_view> names = isa_levels();
@@ -55,18 +39,6 @@ py::dict build_info() {
 }
 
 }  // namespace
-
-void register_failures() {
-  py::register_local_exception_translator([](std::exception_ptr thrown) {
-    try {
-      if (thrown) std::rethrow_exception(thrown);
-    } catch (const Failure& failure) {
-      const py::object error = error_of(failure);
-      if (failure.on_all_ranks()) error.attr("on_all_ranks") = true;
-      PyErr_SetObject(py::type::of(error).ptr(), error.ptr());
-    }
-  });
-}
 
 }  // namespace mls
 

@@ -10,16 +10,6 @@ namespace {
 
 constexpr std::size_t kWord = 8;  // bytes
 
-constexpr std::size_t bytes_for(std::size_t bits) { return (bits + 7) / 8; }
-
-unsigned low_bits(std::size_t k, std::size_t n) {
-  return static_cast<unsigned>(std::bit_width(n / k) - 1);
-}
-
-std::size_t low_bytes(std::size_t k, std::size_t n) { return bytes_for(k * low_bits(k, n)); }
-
-std::size_t bitmap_bits(std::size_t k, std::size_t n) { return k + ((n - 1) >> low_bits(k, n)); }
-
 // Eight bytes at `from`, or zeros behind `end`.
 std::uint64_t word_at(const std::byte* from, const std::byte* end) {
   std::uint64_t word = 0;
@@ -59,10 +49,6 @@ class BitWriter {
 };
 
 }  // namespace
-
-std::size_t index_code_size(std::size_t k, std::size_t n) {
-  return k == 0 ? 0 : low_bytes(k, n) + bytes_for(bitmap_bits(k, n));
-}
 
 std::size_t encode_indices(std::span<const std::uint32_t> indices, std::size_t n, std::byte* code) {
   const std::size_t k = indices.size();

@@ -90,36 +90,42 @@ Selection top_from(std::span<const float> x, std::size_t k, std::uint32_t least)
   return top;
 }
 
-// The magnitude that about k of the elements have or exceed, `margin` standard deviations more.
-std::uint32_t sample_threshold(std::span<const float> x, std::size_t k, std::uint64_t key,
-                               double margin) {
-  const std::size_t size = std::max(kLeastSample, x.size() / kSampleOne);
-  const std::size_t expected = (size * k + x.size() - 1) / x.size();
-  const auto more = margin * (std::sqrt(static_cast<double>(expected)) + 1);
-  const std::size_t rank = expected + static_cast<std::size_t>(more);
-  if (rank >= size) return 0;
-  std::vector<float> sample(size);
-  for (std::size_t i = 0; i < size; ++i) {
-    sample[i] = x[static_cast<std::size_t>(random_bits(key, i) * std::uint64_t{x.size()} >> 32)];
+// The magnitude that about k of the elements have or exceed, or surely as many.
+std::uint32_t sample_threshold(std::span<const float> x, const Sample& sample) {
+  if (sample.rank == 0) return 0;
+  std::vector<float> drawn(sample.size);
+  for (std::size_t i = 0; i < sample.size; ++i) {
+    drawn[i] =
+        x[static_cast<std::size_t>(random_bits(sample.key, i) * std::uint64_t{x.size()} >> 32)];
   }
-  return cut_at(sample, rank).magnitude;
+  return cut_at(drawn, sample.rank).magnitude;
 }
 
 Selection select_exactly(std::span<const float> x, std::size_t k) {
-  if (x.size() > kWithoutSample) {
-    Selection top = top_from(x, k, sample_threshold(x, k, 0, kMargin));
+  const Sample sample = sample_for(x.size(), k, false, {});
+  if (sample.rank > 0) {
+    Selection top = top_from(x, k, sample_threshold(x, sample));
     if (top.count == k) return top;
   }
   return top_from(x, k, 0);
 }
 
 Selection select_by_sample(std::span<const float> x, std::size_t k, Draw draw) {
-  if (x.size() <= kWithoutSample) return select_exactly(x, k);
-  Selection top = top_from(x, k, sample_threshold(x, k, key_of(draw.key, draw.first), 0));
+  Selection top = top_from(x, k, sample_threshold(x, sample_for(x.size(), k, true, draw)));
   return top.count >= k - k / 2 ? std::move(top) : select_exactly(x, k);
 }
 
 }  // namespace
+
+Sample sample_for(std::size_t n, std::size_t k, bool sampled, Draw draw) {
+  if (n <= kWithoutSample) return {};
+  const std::size_t size = std::max(kLeastSample, n / kSampleOne);
+  const std::size_t expected = (size * k + n - 1) / n;
+  const double margin = sampled ? 0 : kMargin * (std::sqrt(static_cast<double>(expected)) + 1);
+  const std::size_t rank = expected + static_cast<std::size_t>(margin);
+  if (rank >= size) return {};
+  return {size, rank, sampled ? key_of(draw.key, draw.first) : 0};
+}
 
 void Selection::reserve(std::size_t elements) {
   if (elements <= room) return;

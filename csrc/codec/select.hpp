@@ -25,6 +25,16 @@ namespace mls {
 std::size_t select_top(std::span<const float> x, std::size_t k, bool sampled, Draw draw,
                        std::uint32_t* indices, float* values = nullptr);
 
+// The sample that a threshold for the k largest of n elements comes from: that of the rank-th
+// largest of its `size` elements, or none, where rank is 0: all elements pass. Element j is element
+// random_bits(key, j) n / 2^32 of the array.
+struct Sample {
+  std::size_t size;
+  std::size_t rank;
+  std::uint64_t key;
+};
+Sample sample_for(std::size_t n, std::size_t k, bool sampled, Draw draw);
+
 // Elements in the order of their indices; room grows as they come.
 struct Selection {
   std::unique_ptr<std::uint32_t[]> indices;

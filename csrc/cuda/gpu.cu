@@ -1,0 +1,326 @@
+// The GPU behind device.hpp, through the CUDA runtime.
+#include <cuda.h>
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+
+#include "cuda/codecs.hpp"
+#include "cuda/cuda_team.cuh"
+#include "cuda/device.hpp"
+#include "cuda/reduce.hpp"
+
+namespace mls::device {
+namespace {
+
+void must(cudaError_t code, const char* what) {
+  if (code == cudaSuccess) return;
+  cudaGetLastError();  // it is told here, and not by the next call too
+  throw Failure(FailureKind::config, std::string("the GPU: ") + what + ": " +
+                                         cudaGetErrorString(code) + " (" + cudaGetErrorName(code) +
+                                         ")");
+}
+
+cudaStream_t stream_of(Stream stream) { return reinterpret_cast<cudaStream_t>(stream); }
+cudaEvent_t event_of(Event event) { return reinterpret_cast<cudaEvent_t>(event); }
+
+// What codecs.hpp calls a machine: a stream.
+class StreamMachine {
+ public:
+  StreamMachine(cudaStream_t stream, std::size_t most_blocks)
+      : stream_(stream), most_blocks_(most_blocks) {}
+
+  template <class T>
+  class Room {
+   public:
+    Room(cudaStream_t stream, std::size_t count) : stream_(stream) {
+      void* memory = nullptr;
+      must(cudaMallocAsync(&memory, std::max<std::size_t>(count, 1) * sizeof(T), stream),
+           "no memory for what an encoding needs besides");
+      memory_ = static_cast<T*>(memory);
+    }
+    ~Room() { cudaFreeAsync(memory_, stream_); }
+    Room(const Room&) = delete;
+    Room& operator=(const Room&) = delete;
+    T* get() const { return memory_; }
+
+   private:
+    const cudaStream_t stream_;
+    T* memory_ = nullptr;
+  };
+
+  template <class T>
+  Room<T> room(std::size_t count) {
+    return Room<T>(stream_, count);
+  }
+
+  template <class Kernel>
+  void run(std::size_t work, const Kernel& kernel) {
+    const std::size_t most = most_blocks_ * CudaTeam<Kernel::kThreads>::kPerBlock;
+    run_all(std::clamp<std::size_t>(work, 1, most), kernel);
+  }
+
+  template <class Kernel>
+  void run_all(std::size_t teams, const Kernel& kernel) {
+    const auto blocks =
+        static_cast<unsigned>(ceil_div(teams, CudaTeam<Kernel::kThreads>::kPerBlock));
+    start<Kernel><<<blocks, kBlockThreads, 0, stream_>>>(kernel, teams);
+    must(cudaGetLastError(), "a kernel did not start");
+  }
+
+  void zero(void* memory, std::size_t bytes) {
+    if (bytes > 0) must(cudaMemsetAsync(memory, 0, bytes, stream_), "zeroing memory");
+  }
+
+ private:
+  const cudaStream_t stream_;
+  const std::size_t most_blocks_;
+};
+
+// Makes a device the current one of this thread, for a while.
+class OnDevice {
+ public:
+  explicit OnDevice(int number) {
+    must(cudaGetDevice(&before_), "asking for the current device");
+    if (before_ != number) must(cudaSetDevice(number), "choosing a device");
+  }
+  ~OnDevice() { cudaSetDevice(before_); }
+  OnDevice(const OnDevice&) = delete;
+  OnDevice& operator=(const OnDevice&) = delete;
+
+ private:
+  int before_ = 0;
+};
+
+int attribute(cudaDeviceAttr name, int number) {
+  int value = 0;
+  must(cudaDeviceGetAttribute(&value, name, number), "asking for an attribute");
+  return value;
+}
+
+class Gpu final : public Device {
+ public:
+  explicit Gpu(int number) : number_(number) {
+    const OnDevice on(number_);
+    // eight blocks of 256 threads fill a multiprocessor; twice that, so that none waits for the
+    // last
+    most_blocks_ =
+        16 * static_cast<std::size_t>(attribute(cudaDevAttrMultiProcessorCount, number_));
+    // memory that was used once is kept for the next time
+    cudaMemPool_t pool = nullptr;
+    must(cudaDeviceGetDefaultMemPool(&pool, number_), "asking for the memory pool");
+    std::uint64_t all = ~std::uint64_t{0};
+    must(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &all),
+         "setting up the memory pool");
+  }
+
+  DeviceInfo info() override {
+    const OnDevice on(number_);
+    DeviceInfo info;
+    cudaDeviceProp properties{};
+    must(cudaGetDeviceProperties(&properties, number_), "asking for properties");
+    info.name = properties.name;
+    info.number = number_;
+    must(cudaGetDeviceCount(&info.count), "counting devices");
+    info.major = properties.major;
+    info.minor = properties.minor;
+    info.memory = properties.totalGlobalMem;
+    must(cudaDriverGetVersion(&info.driver), "asking for the driver's version");
+    must(cudaRuntimeGetVersion(&info.runtime), "asking for the runtime's version");
+    for (int other = 0; other < info.count; ++other) {
+      int can = 0;
+      if (other == number_) continue;
+      must(cudaDeviceCanAccessPeer(&can, number_, other), "asking for access to a peer");
+      if (can) info.peers.push_back(other);
+    }
+    return info;
+  }
+
+  void encode(Stream stream, const Spec& spec, const float* x, std::size_t count, Feedback feedback,
+              float* kept, Draw draw, std::byte* frame) override {
+    const OnDevice on(number_);
+    StreamMachine machine(stream_of(stream), most_blocks_);
+    Codecs(machine).encode(spec, {x, count, feedback, kept}, draw, frame);
+  }
+
+  void decode(Stream stream, const Spec& spec, std::size_t count, const std::byte* frame,
+              std::size_t bytes, float* into) override {
+    const OnDevice on(number_);
+    StreamMachine machine(stream_of(stream), most_blocks_);
+    Codecs(machine).decode(spec, count, frame, bytes, into);
+  }
+
+  void add(Stream stream, const Spec& spec, std::size_t count, const std::byte* frame,
+           std::size_t bytes, float factor, float* into) override {
+    const OnDevice on(number_);
+    StreamMachine machine(stream_of(stream), most_blocks_);
+    Codecs(machine).add(spec, count, frame, bytes, factor, into);
+  }
+
+  void reduce(Stream stream, const Combine& how, std::span<const std::byte* const> from,
+              std::span<std::byte* const> into, std::size_t count) override {
+    const OnDevice on(number_);
+    StreamMachine machine(stream_of(stream), most_blocks_);
+    reduce_blocks(machine, how.dtype, blocks_of(how, from, into, count));
+  }
+
+  void copy(Stream stream, void* into, const void* from, std::size_t bytes) override {
+    const OnDevice on(number_);
+    must(cudaMemcpyAsync(into, from, bytes, cudaMemcpyDefault, stream_of(stream)), "copying");
+  }
+
+  void pin(void* memory, std::size_t bytes) override {
+    const OnDevice on(number_);
+    must(cudaHostRegister(memory, bytes, cudaHostRegisterPortable), "pinning host memory");
+  }
+
+  void unpin(void* memory) override {
+    const OnDevice on(number_);
+    must(cudaHostUnregister(memory), "unpinning host memory");
+  }
+
+  Stream make_stream() override {
+    const OnDevice on(number_);
+    cudaStream_t stream = nullptr;
+    must(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "making a stream");
+    return reinterpret_cast<Stream>(stream);
+  }
+
+  void drop_stream(Stream stream) noexcept override { cudaStreamDestroy(stream_of(stream)); }
+
+  Event make_event(bool shared, bool timed) override {
+    const OnDevice on(number_);
+    unsigned flags = timed ? cudaEventDefault : cudaEventDisableTiming;
+    if (shared) flags = cudaEventDisableTiming | cudaEventInterprocess;
+    cudaEvent_t event = nullptr;
+    must(cudaEventCreateWithFlags(&event, flags), "making an event");
+    return reinterpret_cast<Event>(event);
+  }
+
+  void drop_event(Event event) noexcept override { cudaEventDestroy(event_of(event)); }
+
+  void record(Event event, Stream stream) override {
+    const OnDevice on(number_);
+    must(cudaEventRecord(event_of(event), stream_of(stream)), "recording an event");
+  }
+
+  void follow(Stream stream, Event event) override {
+    const OnDevice on(number_);
+    must(cudaStreamWaitEvent(stream_of(stream), event_of(event)), "waiting for an event");
+  }
+
+  bool ready(Event event) override {
+    const OnDevice on(number_);
+    const cudaError_t code = cudaEventQuery(event_of(event));
+    if (code == cudaErrorNotReady) {
+      cudaGetLastError();
+      return false;
+    }
+    must(code, "asking for an event");
+    return true;
+  }
+
+  void wait(Event event) override {
+    const OnDevice on(number_);
+    must(cudaEventSynchronize(event_of(event)), "waiting for an event");
+  }
+
+  double seconds_between(Event from, Event to) override {
+    const OnDevice on(number_);
+    float milliseconds = 0;
+    must(cudaEventElapsedTime(&milliseconds, event_of(from), event_of(to)), "timing");
+    return static_cast<double>(milliseconds) * 1e-3;
+  }
+
+  Shared share(const void* memory) override {
+    const OnDevice on(number_);
+    cudaIpcMemHandle_t handle;
+    must(cudaIpcGetMemHandle(&handle, const_cast<void*>(memory)),
+         "sharing memory with other processes");
+    return {std::string(reinterpret_cast<const char*>(&handle), sizeof handle), offset_of(memory)};
+  }
+
+  void* see(const std::string& handle) override {
+    const OnDevice on(number_);
+    cudaIpcMemHandle_t bits;
+    copy_handle(handle, &bits, sizeof bits);
+    void* memory = nullptr;
+    must(cudaIpcOpenMemHandle(&memory, bits, cudaIpcMemLazyEnablePeerAccess),
+         "opening another process's memory");
+    return memory;
+  }
+
+  void unsee(void* memory) noexcept override { cudaIpcCloseMemHandle(memory); }
+
+  std::string share_event(Event event) override {
+    const OnDevice on(number_);
+    cudaIpcEventHandle_t handle;
+    must(cudaIpcGetEventHandle(&handle, event_of(event)), "sharing an event");
+    return {reinterpret_cast<const char*>(&handle), sizeof handle};
+  }
+
+  Event see_event(const std::string& handle) override {
+    const OnDevice on(number_);
+    cudaIpcEventHandle_t bits;
+    copy_handle(handle, &bits, sizeof bits);
+    cudaEvent_t event = nullptr;
+    must(cudaIpcOpenEventHandle(&event, bits), "opening another process's event");
+    return reinterpret_cast<Event>(event);
+  }
+
+ private:
+  static void copy_handle(const std::string& handle, void* into, std::size_t bytes) {
+    if (handle.size() != bytes) throw Failure(FailureKind::config, "this is no handle of CUDA");
+    std::memcpy(into, handle.data(), bytes);
+  }
+
+  // Within its allocation, which is what a handle is of. The driver is asked through the runtime,
+  // so that the extension can be loaded where there is none.
+  static std::size_t offset_of(const void* memory) {
+    void* entry = nullptr;
+    cudaDriverEntryPointQueryResult found{};
+    must(cudaGetDriverEntryPointByVersion("cuMemGetAddressRange", &entry, 12000, cudaEnableDefault,
+                                          &found),
+         "asking the driver for an allocation's range");
+    CUdeviceptr base = 0;
+    std::size_t size = 0;
+    const auto address = reinterpret_cast<CUdeviceptr>(memory);
+    const auto get_range =
+        reinterpret_cast<CUresult (*)(CUdeviceptr*, std::size_t*, CUdeviceptr)>(entry);
+    if (found != cudaDriverEntryPointSuccess || get_range(&base, &size, address) != CUDA_SUCCESS) {
+      throw Failure(FailureKind::config, "the GPU: this is no memory of an allocation");
+    }
+    return static_cast<std::size_t>(address - base);
+  }
+
+  const int number_;
+  std::size_t most_blocks_ = 0;
+};
+
+}  // namespace
+
+int device_count(std::string& why) {
+  int count = 0;
+  const cudaError_t code = cudaGetDeviceCount(&count);
+  if (code != cudaSuccess) {
+    cudaGetLastError();
+    why = std::string(cudaGetErrorString(code)) + " (" + cudaGetErrorName(code) + ")";
+    return 0;
+  }
+  if (count == 0) why = "the driver finds no GPU";
+  return count;
+}
+
+std::unique_ptr<Device> open_device(int number) {
+  std::string why;
+  const int count = device_count(why);
+  if (count == 0) throw Failure(FailureKind::config, "there is no GPU to use: " + why);
+  if (number < 0 || number >= count) {
+    throw Failure(FailureKind::config, "there is no GPU " + std::to_string(number) +
+                                           ": there are " + std::to_string(count));
+  }
+  return std::make_unique<Gpu>(number);
+}
+
+}  // namespace mls::device

@@ -1,0 +1,461 @@
+// Which elements are largest, as codec/select.hpp says, without the host: how far it is known is in
+// device memory.
+//
+//   Collect       takes the gradient in (error feedback), and lists the candidates: elements that
+//   the
+//                 sample's threshold lets pass, tile by tile
+//   CountDigits,  a radix select, three digits of 11, 10 and 10 bits from the highest on: of the
+//   PickDigit     sample, then of the candidates, or of all elements where these are too few or too
+//                 many for the list
+//   CountTiles,   where each selected element goes, so that indices ascend
+//   AddUpTiles,
+//   Write
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "codec/random.hpp"
+#include "cuda/dense.hpp"
+
+namespace mls::device {
+
+// Among what the digits are looked for, or what is taken as it is.
+enum class Among : std::uint32_t { sample, candidates, everything, settled };
+
+inline constexpr std::size_t kDigits = 2048;
+inline constexpr std::size_t kTile = 256 * kEach;  // elements
+
+MLS_KERNEL inline std::uint32_t magnitude_of(float x) { return bits_of(x) & 0x7fffffffu; }
+
+// In device memory.
+struct Progress {
+  Among among;
+  std::uint32_t least;       // candidates have this magnitude or more
+  std::uint32_t candidates;  // there are; more than fit in the list are not in it
+  std::uint32_t wanted;      // of those whose magnitude begins with the digits that are known
+  std::uint32_t digits;      // these, as a number
+  std::uint32_t from;        // selected are those of this magnitude or more,
+  std::uint32_t ties;        // and this many, the first, of the one below
+  std::uint32_t count;       // selected
+  std::uint32_t histogram[kDigits];
+};
+
+// Candidates, in order within a tile. Those of a tile are together.
+struct Candidates {
+  std::uint32_t* indices;
+  float* values;
+  std::uint32_t* starts;  // of each tile
+  std::uint32_t* counts;
+  std::uint32_t room;
+};
+
+template <class Feedback>
+struct Collect {
+  static constexpr int kThreads = 256;
+  struct Shared {
+    std::uint32_t start;
+  };
+
+  Source source;
+  std::size_t count;
+  float* sent;  // y, where it is kept apart from `kept`
+  Candidates into;
+  Progress* progress;
+
+  template <class Team>
+  MLS_KERNEL void operator()(Team& team, Shared& shared) const {
+    const std::size_t tiles = (count + kTile - 1) / kTile;
+    const std::uint32_t least = progress->least;
+    for (std::size_t tile = team.number(); tile < tiles; tile += team.teams()) {
+      typename Team::template Each<Eight> own;
+      typename Team::template Each<std::uint32_t> before;
+      team.all([&](int thread) {
+        const std::size_t start = tile * kTile + static_cast<std::size_t>(thread) * kEach;
+        Eight kept;
+        own[thread] = to_send<Feedback>(source, start, count, kept);
+        if constexpr (Feedback::kKind == mls::Feedback::classic) {
+          write_eight(own[thread], source.kept, start, count);
+        } else if constexpr (Feedback::kKind == mls::Feedback::ef21) {
+          write_eight(own[thread], sent, start, count);
+        }
+        std::uint32_t passing = 0;
+        for (std::size_t k = 0; k < kEach; ++k) {
+          passing += start + k < count && magnitude_of(own[thread].at[k]) >= least ? 1 : 0;
+        }
+        before[thread] = passing;
+      });
+      const std::uint32_t passing = team.exclusive_sum(before);
+      team.all([&](int thread) {
+        if (thread != 0) return;
+        shared.start = passing > 0 ? Team::add(&progress->candidates, passing) : 0;
+        into.starts[tile] = shared.start;
+        into.counts[tile] = passing;
+      });
+      const std::uint32_t first = shared.start;
+      team.all([&](int thread) {
+        if (passing == 0 || first > into.room || passing > into.room - first) return;
+        const std::size_t start = tile * kTile + static_cast<std::size_t>(thread) * kEach;
+        std::uint32_t at = first + before[thread];
+        for (std::size_t k = 0; k < kEach; ++k) {
+          const float value = own[thread].at[k];
+          if (start + k >= count || magnitude_of(value) < least) continue;
+          into.indices[at] = static_cast<std::uint32_t>(start + k);
+          into.values[at++] = value;
+        }
+      });
+    }
+  }
+};
+
+// What the digits are counted of: elements 0 to size() of it, while it is its turn.
+template <class Feedback>
+struct OfSample {
+  static constexpr Among kAmong = Among::sample;
+  Source source;
+  std::size_t elements;
+  std::uint64_t key;
+  std::size_t count;
+
+  MLS_KERNEL std::size_t size(const Progress&) const { return count; }
+  MLS_KERNEL std::uint32_t magnitude(std::size_t i) const {
+    const std::size_t at =
+        static_cast<std::size_t>(random_bits(key, i) * std::uint64_t{elements} >> 32);
+    const float kept = Feedback::kKind == mls::Feedback::none ? 0.0f : source.kept[at];
+    return magnitude_of(Feedback::sent(source.x[at], kept));
+  }
+};
+
+struct OfCandidates {
+  static constexpr Among kAmong = Among::candidates;
+  const float* values;
+
+  MLS_KERNEL std::size_t size(const Progress& progress) const { return progress.candidates; }
+  MLS_KERNEL std::uint32_t magnitude(std::size_t i) const { return magnitude_of(values[i]); }
+};
+
+struct OfEverything {
+  static constexpr Among kAmong = Among::everything;
+  const float* values;
+  std::size_t count;
+
+  MLS_KERNEL std::size_t size(const Progress&) const { return count; }
+  MLS_KERNEL std::uint32_t magnitude(std::size_t i) const { return magnitude_of(values[i]); }
+};
+
+// Digit 0 is the highest.
+MLS_KERNEL inline unsigned shift_of(int digit) { return digit == 0 ? 20u : digit == 1 ? 10u : 0u; }
+MLS_KERNEL inline unsigned width_of(int digit) { return digit == 0 ? 11u : 10u; }
+
+template <class Of>
+struct CountDigits {
+  static constexpr int kThreads = 256;
+  struct Shared {
+    std::uint32_t histogram[kDigits];
+  };
+
+  Of of;
+  Progress* progress;
+  int digit;
+
+  template <class Team>
+  MLS_KERNEL void operator()(Team& team, Shared& shared) const {
+    if (progress->among != Of::kAmong) return;
+    const std::size_t size = of.size(*progress);
+    const std::uint32_t known = progress->digits;
+    const unsigned shift = shift_of(digit);
+    const std::uint32_t mask = (1u << width_of(digit)) - 1;
+    team.all([&](int thread) {
+      for (std::size_t k = static_cast<std::size_t>(thread); k < kDigits; k += kThreads) {
+        shared.histogram[k] = 0;
+      }
+    });
+    team.all([&](int thread) {
+      for (std::size_t i = team.number() * kThreads + static_cast<std::size_t>(thread); i < size;
+           i += team.teams() * kThreads) {
+        const std::uint32_t magnitude = of.magnitude(i);
+        // the digits above it are known; above the first there are none
+        if (digit > 0 && magnitude >> (shift + width_of(digit)) != known) continue;
+        Team::add(&shared.histogram[magnitude >> shift & mask], 1);
+      }
+    });
+    team.all([&](int thread) {
+      for (std::size_t k = static_cast<std::size_t>(thread); k < kDigits; k += kThreads) {
+        if (shared.histogram[k] > 0) Team::add(&progress->histogram[k], shared.histogram[k]);
+      }
+    });
+  }
+};
+
+// One team.
+struct PickDigit {
+  static constexpr int kThreads = 256;
+  using Shared = Nothing;
+  static constexpr std::size_t kOwn = kDigits / kThreads;
+
+  Progress* progress;
+  Among among;
+  int digit;
+
+  template <class Team>
+  MLS_KERNEL void operator()(Team& team, Shared&) const {
+    if (progress->among != among) return;
+    const std::uint32_t wanted = progress->wanted;
+    typename Team::template Each<std::uint32_t> before;
+    // thread 0 has the highest digits
+    team.all([&](int thread) {
+      std::uint32_t own = 0;
+      for (std::size_t k = 0; k < kOwn; ++k) own += progress->histogram[place(thread, k)];
+      before[thread] = own;
+    });
+    team.exclusive_sum(before);
+    team.all([&](int thread) {
+      std::uint32_t above = before[thread];
+      for (std::size_t k = 0; k < kOwn; ++k) {
+        const std::uint32_t here = progress->histogram[place(thread, k)];
+        if (above < wanted && wanted <= above + here) {
+          progress->digits =
+              progress->digits << width_of(digit) | static_cast<std::uint32_t>(place(thread, k));
+          progress->wanted = wanted - above;
+        }
+        above += here;
+      }
+    });
+    team.all([&](int thread) {
+      for (std::size_t k = 0; k < kOwn; ++k) progress->histogram[place(thread, k)] = 0;
+    });
+  }
+
+ private:
+  MLS_KERNEL static std::size_t place(int thread, std::size_t k) {
+    return kDigits - 1 - (static_cast<std::size_t>(thread) * kOwn + k);
+  }
+};
+
+// One thread's decisions between the passes.
+//
+//   begin    what is looked for first: the rank of the sample, or nothing
+//   collect  the sample's threshold is known
+//   refine   candidates are listed: they are taken, or searched, or all elements are
+//   settle   the digits are known
+struct Decide {
+  enum class Step : std::uint32_t { begin, collect, refine, settle };
+  static constexpr int kThreads = 32;
+  using Shared = Nothing;
+
+  Progress* progress;
+  Step step;
+  std::uint32_t rank;   // of the sample; 0 for none
+  std::uint32_t k;      // wanted; 0 where the threshold is given
+  std::uint32_t least;  // the number of candidates that is enough; or the given threshold
+  std::uint32_t room;
+
+  template <class Team>
+  MLS_KERNEL void operator()(Team& team, Shared&) const {
+    team.all([&](int thread) {
+      if (thread != 0) return;
+      Progress& now = *progress;
+      switch (step) {
+        case Step::begin:
+          now.among = Among::sample;
+          now.wanted = rank;
+          now.from = k == 0 ? least : 0;
+          break;
+        case Step::collect:
+          now.least = k == 0 ? 0xffffffffu : now.digits;
+          break;
+        case Step::refine:
+          refine(now);
+          break;
+        case Step::settle:
+          if (now.among == Among::settled || k == 0) break;
+          now.from = now.digits + 1;
+          now.ties = now.wanted;
+          break;
+      }
+    });
+  }
+
+ private:
+  MLS_KERNEL void refine(Progress& now) const {
+    now.digits = 0;
+    now.wanted = k;
+    if (k == 0 || now.candidates < least || now.candidates > room) {
+      now.among = Among::everything;
+    } else {
+      now.among = now.candidates <= k ? Among::settled : Among::candidates;
+    }
+  }
+};
+
+// Elements of a tile that may be selected: the tile's candidates, or all.
+struct Choice {
+  const float* values;
+  std::size_t count;
+  Candidates candidates;
+  Progress* progress;
+
+  struct Tile {
+    const float* values;
+    const std::uint32_t* indices;  // null: those of the array, from `first` on
+    std::size_t first;
+    std::size_t length;
+  };
+
+  MLS_KERNEL Tile tile(std::size_t number) const {
+    const std::size_t first = number * kTile;
+    if (progress->among == Among::everything) {
+      const std::size_t length = count - first < kTile ? count - first : kTile;
+      return {values + first, nullptr, first, length};
+    }
+    const std::uint32_t start = candidates.starts[number];
+    return {candidates.values + start, candidates.indices + start, first,
+            candidates.counts[number]};
+  }
+
+  MLS_KERNEL bool above(float x) const { return magnitude_of(x) >= progress->from; }
+  MLS_KERNEL bool tie(float x) const { return magnitude_of(x) + 1 == progress->from; }
+};
+
+// How many of each tile are selected without question, and how many are ties.
+struct CountTiles {
+  static constexpr int kThreads = 256;
+  using Shared = Nothing;
+
+  Choice choice;
+  std::uint32_t* above;
+  std::uint32_t* ties;
+
+  template <class Team>
+  MLS_KERNEL void operator()(Team& team, Shared&) const {
+    const std::size_t tiles = (choice.count + kTile - 1) / kTile;
+    for (std::size_t number = team.number(); number < tiles; number += team.teams()) {
+      const Choice::Tile tile = choice.tile(number);
+      typename Team::template Each<std::uint32_t> own_above;
+      typename Team::template Each<std::uint32_t> own_ties;
+      team.all([&](int thread) {
+        own_above[thread] = 0;
+        own_ties[thread] = 0;
+        for (std::size_t i = static_cast<std::size_t>(thread); i < tile.length; i += kThreads) {
+          own_above[thread] += choice.above(tile.values[i]) ? 1 : 0;
+          own_ties[thread] += choice.tie(tile.values[i]) ? 1 : 0;
+        }
+      });
+      const std::uint32_t all_above = team.exclusive_sum(own_above);
+      const std::uint32_t all_ties = team.exclusive_sum(own_ties);
+      team.all([&](int thread) {
+        if (thread != 0) return;
+        above[number] = all_above;
+        ties[number] = all_ties;
+      });
+    }
+  }
+};
+
+// Counts become sums of those before. One team; returns the sum of all to every thread.
+template <class Team>
+MLS_KERNEL std::uint32_t add_up(Team& team, std::uint32_t* counts, std::size_t length) {
+  const std::size_t each = (length + Team::kThreads - 1) / Team::kThreads;
+  typename Team::template Each<std::uint32_t> before;
+  const auto end_of = [&](std::size_t first) {
+    return first + each < length ? first + each : length;
+  };
+  team.all([&](int thread) {
+    const std::size_t first = static_cast<std::size_t>(thread) * each;
+    std::uint32_t sum = 0;
+    for (std::size_t i = first; i < end_of(first); ++i) sum += counts[i];
+    before[thread] = sum;
+  });
+  const std::uint32_t total = team.exclusive_sum(before);
+  team.all([&](int thread) {
+    const std::size_t first = static_cast<std::size_t>(thread) * each;
+    std::uint32_t sum = before[thread];
+    for (std::size_t i = first; i < end_of(first); ++i) {
+      const std::uint32_t own = counts[i];
+      counts[i] = sum;
+      sum += own;
+    }
+  });
+  return total;
+}
+
+struct AddUpTiles {
+  static constexpr int kThreads = 256;
+  using Shared = Nothing;
+
+  std::uint32_t* above;
+  std::uint32_t* ties;
+  std::size_t tiles;
+  Progress* progress;
+
+  template <class Team>
+  MLS_KERNEL void operator()(Team& team, Shared&) const {
+    const std::uint32_t all_above = add_up(team, above, tiles);
+    const std::uint32_t all_ties = add_up(team, ties, tiles);
+    team.all([&](int thread) {
+      if (thread != 0) return;
+      const std::uint32_t wanted = progress->ties;
+      progress->count = all_above + (all_ties < wanted ? all_ties : wanted);
+    });
+  }
+};
+
+// The selected elements, in the order of their indices.
+struct WriteSelected {
+  static constexpr int kThreads = 256;
+  using Shared = Nothing;
+
+  Choice choice;
+  const std::uint32_t* above;
+  const std::uint32_t* ties;
+  std::uint32_t* indices;
+  float* values;
+
+  template <class Team>
+  MLS_KERNEL void operator()(Team& team, Shared&) const {
+    const std::size_t tiles = (choice.count + kTile - 1) / kTile;
+    const std::uint32_t most_ties = choice.progress->ties;
+    for (std::size_t number = team.number(); number < tiles; number += team.teams()) {
+      const Choice::Tile tile = choice.tile(number);
+      typename Team::template Each<std::uint32_t> above_before;
+      typename Team::template Each<std::uint32_t> ties_before;
+      team.all([&](int thread) {
+        above_before[thread] = 0;
+        ties_before[thread] = 0;
+        each(thread, tile, [&](std::size_t i) {
+          above_before[thread] += choice.above(tile.values[i]) ? 1 : 0;
+          ties_before[thread] += choice.tie(tile.values[i]) ? 1 : 0;
+        });
+      });
+      const std::uint32_t all_above = team.exclusive_sum(above_before);
+      const std::uint32_t all_ties = team.exclusive_sum(ties_before);
+      if (all_above + all_ties == 0) continue;
+      team.all([&](int thread) {
+        std::uint32_t taken = above[number] + above_before[thread];
+        std::uint32_t tied = ties[number] + ties_before[thread];
+        each(thread, tile, [&](std::size_t i) {
+          const float value = tile.values[i];
+          const bool is_tie = choice.tie(value);
+          if (choice.above(value) || (is_tie && tied < most_ties)) {
+            const std::uint32_t at = taken + (tied < most_ties ? tied : most_ties);
+            indices[at] = tile.indices != nullptr ? tile.indices[i]
+                                                  : static_cast<std::uint32_t>(tile.first + i);
+            values[at] = value;
+          }
+          taken += choice.above(value) ? 1 : 0;
+          tied += is_tie ? 1 : 0;
+        });
+      });
+    }
+  }
+
+ private:
+  // The eight elements of a thread.
+  template <class Body>
+  MLS_KERNEL static void each(int thread, const Choice::Tile& tile, Body body) {
+    const std::size_t first = static_cast<std::size_t>(thread) * kEach;
+    for (std::size_t i = first; i < first + kEach && i < tile.length; ++i) body(i);
+  }
+};
+
+}  // namespace mls::device
