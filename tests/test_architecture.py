@@ -21,11 +21,12 @@ ALLOWED = {
     "choice": set(),
     "hangs": {"network"},
     "process_sets": {"network", "choice"},
+    "device": {"context", "process_sets", "network", "native"},
     "context": {"native", "network", "process_sets", "choice", "hangs", "kernels"},
-    "collectives": {"context", "process_sets"},
+    "collectives": {"context", "process_sets", "device"},
     "compress": set(),
     "ps": {"compress", "context", "network", "native"},
-    "exchange": {"compress", "collectives", "context", "native", "kernels", "ps"},
+    "exchange": {"compress", "collectives", "context", "native", "kernels", "ps", "device"},
     "timeline": {"context"},
     "train": {
         "exchange",
@@ -41,7 +42,7 @@ ALLOWED = {
     }
     | {"timeline"},
     "launch": {"train", "context", "native"},
-    "doctor": {"launch", "context", "native"},
+    "doctor": {"launch", "context", "native", "device"},
     "bench": {
         "train",
         "compress",
@@ -53,6 +54,7 @@ ALLOWED = {
         "choice",
         "native",
         "kernels",
+        "device",
     },
     "cli": {"train", "launch", "doctor", "bench", "context"},
 }
@@ -62,7 +64,9 @@ NN_OPTIM_DATA = {"kernels", "types", "errors"}
 
 PYTHON = sorted(PACKAGE.rglob("*.py"))
 NATIVE = sorted(
-    path for path in (ROOT / "csrc").rglob("*") if path.suffix in {".cpp", ".hpp", ".inc", ".cu", ".cuh"}
+    path
+    for path in (ROOT / "csrc").rglob("*")
+    if path.suffix in {".cpp", ".hpp", ".inc", ".cu", ".cuh"}
 )
 
 

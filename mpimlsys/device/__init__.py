@@ -1,0 +1,11 @@
+"""GPUs: one for each process, the arrays in its memory, and collectives of them.
+
+The kernels and everything that asks CUDA are in an extension of their own, ``_native_cuda``,
+which is built where CUDA's compiler is found. CuPy is not needed: an array is anything with the
+CUDA array interface (or DLPack, which CuPy reads), and its stream is respected.
+"""
+
+from mpimlsys.device.arrays import View, is_on_gpu, view
+from mpimlsys.device.gpu import Gpu, built, gpu
+
+__all__ = ["Gpu", "View", "built", "gpu", "is_on_gpu", "view"]

@@ -1,0 +1,208 @@
+// device.hpp without a GPU, for tests: kernels run on the host, streams run at once. Memory is seen
+// by other processes where it lies in a file of /dev/shm that tests/device/standin.py has mapped.
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <map>
+#include <mutex>
+#include <set>
+#include <sstream>
+#include <string>
+
+#include "base/failure.hpp"
+#include "cuda/codecs.hpp"
+#include "cuda/device.hpp"
+#include "cuda/host.hpp"
+#include "cuda/reduce.hpp"
+
+namespace mls::device {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// The mapping of a file of /dev/shm that an address lies in, from the kernel's list.
+Shared mapping_of(std::uintptr_t address) {
+  std::ifstream maps("/proc/self/maps");
+  for (std::string line; std::getline(maps, line);) {
+    std::istringstream words(line);
+    std::string range, rights, offset, device, inode, path;
+    words >> range >> rights >> offset >> device >> inode >> path;
+    const std::size_t dash = range.find('-');
+    const std::uintptr_t first = std::stoull(range.substr(0, dash), nullptr, 16);
+    const std::uintptr_t end = std::stoull(range.substr(dash + 1), nullptr, 16);
+    if (address < first || address >= end) continue;
+    if (!path.starts_with("/dev/shm/")) break;
+    return {path, address - first + std::stoull(offset, nullptr, 16)};
+  }
+  throw Failure(FailureKind::config, "the GPU: this memory cannot be shared");
+}
+
+class HostDevice final : public Device {
+ public:
+  explicit HostDevice(int number) : number_(number) {}
+
+  DeviceInfo info() override {
+    return {"stand-in on the host", number_, 2, 9, 0, std::size_t{1} << 30, 13000, 13000, {}};
+  }
+
+  void encode(Stream stream, const Spec& spec, const float* x, std::size_t count, Feedback feedback,
+              float* kept, Draw draw, std::byte* frame) override {
+    known(stream);
+    Codecs(machine_).encode(spec, {x, count, feedback, kept}, draw, frame);
+  }
+
+  void decode(Stream stream, const Spec& spec, std::size_t count, const std::byte* frame,
+              std::size_t bytes, float* into) override {
+    known(stream);
+    Codecs(machine_).decode(spec, count, frame, bytes, into);
+  }
+
+  void add(Stream stream, const Spec& spec, std::size_t count, const std::byte* frame,
+           std::size_t bytes, float factor, float* into) override {
+    known(stream);
+    Codecs(machine_).add(spec, count, frame, bytes, factor, into);
+  }
+
+  void reduce(Stream stream, const Combine& how, std::span<const std::byte* const> from,
+              std::span<std::byte* const> into, std::size_t count) override {
+    known(stream);
+    reduce_blocks(machine_, how.dtype, blocks_of(how, from, into, count));
+  }
+
+  void copy(Stream stream, void* into, const void* from, std::size_t bytes) override {
+    known(stream);
+    machine_.copy(into, from, bytes);
+  }
+
+  void pin(void* memory, std::size_t) override {
+    const std::scoped_lock lock(mutex_);
+    if (!pinned_.insert(memory).second) {
+      throw Failure(FailureKind::config, "the GPU: this memory is pinned already");
+    }
+  }
+
+  void unpin(void* memory) override {
+    const std::scoped_lock lock(mutex_);
+    if (pinned_.erase(memory) == 0) {
+      throw Failure(FailureKind::config, "the GPU: this memory is not pinned");
+    }
+  }
+
+  Stream make_stream() override {
+    const std::scoped_lock lock(mutex_);
+    streams_.insert(++last_);
+    return last_;
+  }
+
+  void drop_stream(Stream stream) noexcept override {
+    const std::scoped_lock lock(mutex_);
+    streams_.erase(stream);
+  }
+
+  Event make_event(bool, bool) override {
+    const std::scoped_lock lock(mutex_);
+    events_[++last_] = {};
+    return last_;
+  }
+
+  void drop_event(Event event) noexcept override {
+    const std::scoped_lock lock(mutex_);
+    events_.erase(event);
+  }
+
+  void record(Event event, Stream stream) override {
+    known(stream);
+    const std::scoped_lock lock(mutex_);
+    events_.at(event) = Clock::now();
+  }
+
+  void follow(Stream stream, Event event) override {
+    known(stream);
+    const std::scoped_lock lock(mutex_);
+    static_cast<void>(events_.at(event));
+  }
+
+  bool ready(Event event) override {
+    const std::scoped_lock lock(mutex_);
+    static_cast<void>(events_.at(event));
+    return true;
+  }
+
+  void wait(Event event) override { ready(event); }
+
+  double seconds_between(Event from, Event to) override {
+    const std::scoped_lock lock(mutex_);
+    return std::chrono::duration<double>(events_.at(to) - events_.at(from)).count();
+  }
+
+  Shared share(const void* memory) override {
+    return mapping_of(reinterpret_cast<std::uintptr_t>(memory));
+  }
+
+  void* see(const std::string& handle) override {
+    const int file = ::open(handle.c_str(), O_RDWR | O_CLOEXEC);
+    struct stat about{};
+    if (file < 0 || ::fstat(file, &about) != 0) {
+      throw Failure(FailureKind::config, "the GPU: there is no such memory");
+    }
+    const auto bytes = static_cast<std::size_t>(about.st_size);
+    void* const memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    ::close(file);
+    if (memory == MAP_FAILED) throw Failure(FailureKind::config, "the GPU: it cannot be mapped");
+    const std::scoped_lock lock(mutex_);
+    seen_[memory] = bytes;
+    return memory;
+  }
+
+  void unsee(void* memory) noexcept override {
+    const std::scoped_lock lock(mutex_);
+    const auto found = seen_.find(memory);
+    if (found == seen_.end()) return;
+    ::munmap(memory, found->second);
+    seen_.erase(found);
+  }
+
+  // Events of others are past when one hears of them.
+  std::string share_event(Event event) override { return "event " + std::to_string(event); }
+  Event see_event(const std::string& handle) override {
+    if (!handle.starts_with("event ")) {
+      throw Failure(FailureKind::config, "this is no handle of an event");
+    }
+    return make_event(true, false);
+  }
+
+ private:
+  // 0 is the stream that every program has.
+  void known(Stream stream) {
+    const std::scoped_lock lock(mutex_);
+    if (stream > 2 && !streams_.contains(stream)) {
+      throw Failure(FailureKind::config, "the GPU: there is no such stream");
+    }
+  }
+
+  const int number_;
+  HostMachine machine_;
+  std::mutex mutex_;
+  std::uintptr_t last_ = 100;
+  std::set<void*> pinned_;
+  std::set<Stream> streams_;
+  std::map<Event, Clock::time_point> events_;
+  std::map<void*, std::size_t> seen_;
+};
+
+}  // namespace
+
+int device_count(std::string&) { return 2; }
+
+std::unique_ptr<Device> open_device(int number) {
+  if (number < 0 || number > 1) throw Failure(FailureKind::config, "there is no such GPU");
+  return std::make_unique<HostDevice>(number);
+}
+
+}  // namespace mls::device
