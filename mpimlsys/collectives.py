@@ -1,10 +1,12 @@
 """Collective operations on arrays, over all ranks of a role or over a process set.
 
 An *array* is a NumPy array, or anything that shares CPU memory through DLPack or the buffer
-protocol (a PyTorch tensor, an ``array.array``). It must be C-contiguous and, where the result
-takes its place, writable. Sizes, dtypes and operations are compared between the ranks before data
-moves, so that a mistake is the same clear error on every rank instead of a hang or a wrong
-result.
+protocol (a PyTorch tensor, an ``array.array``). It must be C-contiguous and, where the result takes
+its place, writable. :func:`allreduce` also takes arrays in the memory of a GPU: of CuPy, of
+PyTorch, or with the CUDA array interface. It follows what the caller's current stream has to do,
+and that stream waits for the result; the caller waits for the ranks only. Sizes, dtypes and
+operations are compared between the ranks before data moves, so that a mistake is the same clear
+error on every rank instead of a hang or a wrong result.
 
 Every operation has a sibling whose name ends in ``_async``, which returns a :class:`Work` at once.
 Ranks must start the operations of one process set in the same order; those of several sets may be
@@ -29,7 +31,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 
-from mpimlsys import context
+from mpimlsys import context, device
 from mpimlsys.errors import ConfigError
 from mpimlsys.process_sets import ProcessSet
 from mpimlsys.types import Array
@@ -283,10 +285,38 @@ class _Call(Generic[T]):
         return Work(engine, ticket, lambda: self.result(parts), ctx.timeout_s)
 
 
+@dataclass(frozen=True)
+class _GpuCall(Generic[T]):
+    """An all-reduce of a GPU's array that has not begun."""
+
+    array: T
+    op: Op
+    algorithm: str
+    process_set: ProcessSet | None
+
+    def now(self, timeout_s: float | None) -> T:
+        return self.later(timeout_s).wait()
+
+    def later(self, timeout_s: float | None = None) -> Work[T]:
+        ctx = context.init()
+        longest = ctx.timeout_s if timeout_s is None else timeout_s
+        queue = device.queue_of(ctx, self.process_set or ctx.peers, self.array)
+        ticket = queue.all_reduce(
+            self.array,
+            self.op,
+            algorithm=self.algorithm,
+            order=ctx.comm.order,
+            timeout_s=longest,
+        )
+        return Work(queue, ticket, lambda: self.array, longest)
+
+
 def _allreduce(
     array: T, op: Op, algorithm: Algorithm | None, process_set: ProcessSet | None
-) -> _Call[T]:
+) -> _Call[T] | _GpuCall[T]:
     comm = context.init().comm
+    if device.is_on_gpu(array):
+        return _GpuCall(array, op, algorithm or comm.algorithm, process_set)
     view, dtype = _memory(array)
     options = {"dtype": dtype, "algorithm": algorithm or comm.algorithm, "order": comm.order}
     return _Call("all_reduce", process_set, lambda _: array, (view, op), options)
@@ -394,8 +424,8 @@ def _memory(array: Any) -> tuple[Array, str | None]:
         return array, None
     if hasattr(array, "__cuda_array_interface__"):
         raise ConfigError(
-            "arrays in GPU memory cannot be reduced yet; copy to the host first (array.get(), "
-            "tensor.cpu())."
+            "only all-reduce takes arrays in the memory of a GPU; copy to the host for the others "
+            "(array.get(), tensor.cpu())."
         )
     if _is_tensor(array) and str(array.dtype) == "torch.bfloat16":
         import torch

@@ -26,6 +26,7 @@ class View:
         dtype: the name, such as ``"float32"`` or ``"bfloat16"``.
         itemsize: bytes of an element.
         stream: whose work the array's contents wait for, and where what comes after goes.
+        gpu: which one it is in, as CUDA counts; None where the array does not say.
     """
 
     address: int
@@ -33,6 +34,7 @@ class View:
     dtype: str
     itemsize: int
     stream: int
+    gpu: int | None = None
 
     @property
     def size(self) -> int:
@@ -68,6 +70,7 @@ def view(array: Any) -> View:
         ConfigError: it is read-only or not contiguous, or does not say where it is.
     """
     name = None
+    number = _number_of(array)
     if _is_tensor(array):
         name = str(array.dtype).removeprefix("torch.")
         stream = _torch_stream(array)
@@ -91,7 +94,7 @@ def view(array: Any) -> View:
         raise ConfigError(f"an array of a GPU is not C-contiguous. {_FEWER}")
     if dtype.kind == "V":  # what CuPy calls ml_dtypes' types
         name = str(array.dtype)
-    return View(int(address or 0), shape, name or dtype.name, dtype.itemsize, stream)
+    return View(int(address or 0), shape, name or dtype.name, dtype.itemsize, stream, number)
 
 
 def _contiguous(shape: tuple[int, ...], strides: Any, itemsize: int) -> bool:
@@ -103,6 +106,12 @@ def _contiguous(shape: tuple[int, ...], strides: Any, itemsize: int) -> bool:
             return False
         wanted *= side
     return True
+
+
+def _number_of(array: Any) -> int | None:
+    device = getattr(array, "device", None)
+    number = getattr(device, "index", None) if _is_tensor(array) else getattr(device, "id", None)
+    return number if isinstance(number, int) else None
 
 
 def _is_tensor(array: Any) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mpimlsys import compress as compression
+from mpimlsys import device
 from mpimlsys.context import Context
 from mpimlsys.errors import ConfigError
 from mpimlsys.exchange.stateless import Stateless
@@ -52,7 +53,7 @@ class AllReduce:
             ConfigError: the gradients cannot be compressed.
         """
         if self.compress is None:
-            return AllReduceExchange(ctx, len(buckets))
+            return AllReduceExchange(ctx, buckets)
         if self.compress == "auto":
             from mpimlsys.exchange.auto import AutoExchange
 
@@ -70,9 +71,16 @@ class AllReduceExchange(Stateless):
     updates_parameters = False
     lag = 0
 
-    def __init__(self, ctx: Context, bucket_count: int) -> None:
-        self._engine: Any = ctx.peers.open_engine() if ctx.group.size > 1 else None
-        self._count = bucket_count
+    def __init__(self, ctx: Context, buckets: Sequence[Bucket]) -> None:
+        self._engine: Any = None
+        if ctx.group.size > 1:
+            on_gpu = bool(buckets) and device.is_on_gpu(buckets[0].gradient)
+            self._engine = (
+                device.open_queue(ctx, ctx.peers, buckets[0].gradient)
+                if on_gpu
+                else ctx.peers.open_engine()
+            )
+        self._count = len(buckets)
         self._comm = ctx.comm
         self._ready: dict[int, Bucket] = {}
         self._tickets: list[int] = []

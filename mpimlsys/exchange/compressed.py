@@ -65,7 +65,7 @@ class CompressedExchange(AllReduceExchange):
                 )
                 error.on_all_ranks = True  # all have the same model
                 raise error
-        super().__init__(ctx, len(buckets))
+        super().__init__(ctx, buckets)
         self._native = ctx.native
         self._rank, self._ranks = ctx.group.rank, ctx.group.size
         self._nodes = sharing_nodes(ctx.peers.nodes, compression)

@@ -1,0 +1,207 @@
+"""Collectives of GPU arrays, one after the other, in the background.
+
+A queue has the interface of the extension's engine: operations are submitted in the same order on
+all ranks, and waited for by their ticket. An operation starts when what the caller's stream had to
+do before is done, and the caller's stream waits for its result; the caller itself waits only for
+the ranks' part of it.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from mpimlsys.context import Context
+from mpimlsys.device.arrays import View, view
+from mpimlsys.device.gpu import Gpu, gpu, number_for
+from mpimlsys.device.peer_memory import MOST_RANKS, PeerMemory
+from mpimlsys.device.staging import Reduction, Staging
+from mpimlsys.errors import Timeout
+from mpimlsys.network import InlineEngine
+from mpimlsys.process_sets import ProcessSet
+
+_CLOSE_S = 5.0
+_queues: dict[ProcessSet, Queue] = {}
+
+
+@dataclass
+class _Task:
+    """An operation; ``array`` is kept alive until it is complete."""
+
+    array: Any
+    place: View
+    how: Reduction
+    entered: int
+    left: int
+    complete: bool = False
+
+
+class Queue:
+    """Operations of one process set on this process's GPU. Making it is collective.
+
+    Args:
+        peers: the ranks.
+        gpu: of this process.
+        timeout_s: longest wait while it is made.
+    """
+
+    def __init__(self, peers: ProcessSet, gpu: Gpu, timeout_s: float) -> None:
+        self._gpu = gpu
+        self._engine = peers.open_engine()
+        self._size = peers.size
+        self._stream = gpu.native.make_stream()
+        self._staging = Staging(gpu, peers)
+        one_node = len(set(peers.nodes)) == 1 and peers.size <= MOST_RANKS
+        self._peer_memory = (
+            PeerMemory.open(gpu, self._engine, peers.rank, peers.size, timeout_s)
+            if one_node
+            else None
+        )
+        self._tasks: dict[int, _Task] = {}
+        self._last = 0
+        self._failure: Exception | None = None
+        self._progress = threading.Condition()
+        self._inbox: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        if not isinstance(self._engine, InlineEngine):
+            self._thread = threading.Thread(target=self._work, name="mpimlsys-gpu", daemon=True)
+            self._thread.start()
+
+    def all_reduce(
+        self,
+        array: Any,
+        op: str = "sum",
+        *,
+        label: str = "",
+        algorithm: str = "auto",
+        order: str = "any",
+        check: bool = True,
+        timeout_s: float = 300.0,
+    ) -> int:
+        """Start to combine ``array`` over all ranks, in place; returns its ticket.
+
+        Args:
+            array: of a GPU, see :func:`mpimlsys.device.view`.
+            op, label, algorithm, order, check, timeout_s: as for arrays of the host; the
+                algorithm is that of what goes through the host.
+
+        Raises:
+            ConfigError: the array cannot be used.
+        """
+        place = view(array)
+        native = self._gpu.native
+        how = Reduction(op, algorithm, order, label, check, timeout_s)
+        task = _Task(array, place, how, native.make_event(), native.make_event())
+        native.record(task.entered, place.stream)
+        with self._progress:
+            self._last += 1
+            ticket = self._last
+            self._tasks[ticket] = task
+        if self._thread is None:
+            self._run(task)
+        else:
+            self._inbox.put(task)
+        return ticket
+
+    def wait(self, ticket: int, timeout_s: float) -> None:
+        """Return when the ranks have done their part and the caller's stream waits for the rest.
+
+        Raises:
+            Timeout: not after ``timeout_s``; or what the operation failed with.
+        """
+        deadline = time.monotonic() + timeout_s
+        with self._progress:
+            task = self._tasks.get(ticket)
+            if task is None:  # waited for before
+                return
+            while not task.complete and self._failure is None:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise Timeout(
+                        f"all-reduce of {task.how.label or 'an array of a GPU'} is not complete "
+                        f"after {timeout_s:.1f} s."
+                    )
+                self._progress.wait(min(left, 0.05))  # so that Ctrl-C is heard
+            if not task.complete:
+                assert self._failure is not None
+                raise self._failure
+            del self._tasks[ticket]
+        native = self._gpu.native
+        native.follow(task.place.stream, task.left)
+        native.drop_event(task.entered)
+        native.drop_event(task.left)
+
+    def done(self, ticket: int) -> bool:
+        """Whether :meth:`wait` would return or raise at once, and the result is there."""
+        with self._progress:
+            task = self._tasks.get(ticket)
+            if task is None or self._failure is not None:
+                return True
+            complete = task.complete
+        return complete and bool(self._gpu.native.ready(task.left))
+
+    def close(self, timeout_s: float) -> None:
+        """Stop the thread and give back what it used."""
+        if self._thread is not None:
+            self._inbox.put(None)
+            self._thread.join(timeout_s)
+            if self._thread.is_alive():  # it waits for other ranks: its memory stays
+                return
+        if self._peer_memory is not None:
+            self._peer_memory.close()
+        self._staging.close()
+        self._gpu.native.drop_stream(self._stream)
+        self._engine.close(timeout_s=timeout_s)
+
+    def _work(self) -> None:
+        while (task := self._inbox.get()) is not None:
+            self._run(task)
+
+    def _run(self, task: _Task) -> None:
+        if self._failure is not None:
+            return
+        try:
+            self._perform(task)
+        except Exception as error:  # noqa: BLE001 whoever waits gets it
+            with self._progress:
+                self._failure = error
+                self._progress.notify_all()
+            return
+        with self._progress:
+            task.complete = True
+            self._progress.notify_all()
+
+    def _perform(self, task: _Task) -> None:
+        native = self._gpu.native
+        native.follow(self._stream, task.entered)
+        if self._size > 1 and not self._among_peers(task):
+            self._staging.all_reduce(task.place, task.how, self._engine, self._stream)
+        native.record(task.left, self._stream)
+
+    def _among_peers(self, task: _Task) -> bool:
+        if self._peer_memory is None:
+            return False
+        return self._peer_memory.all_reduce(task.place, task.how, self._stream)
+
+
+def open_queue(ctx: Context, peers: ProcessSet, array: Any) -> Queue:
+    """A queue for arrays where ``array`` is. Collective over ``peers``.
+
+    Raises:
+        ConfigError: the GPU cannot be used.
+    """
+    number = view(array).gpu
+    opened = gpu(number_for(ctx.local_rank) if number is None else number)
+    made = Queue(peers, opened, ctx.timeout_s)
+    ctx.call_at_close(lambda: made.close(_CLOSE_S))
+    return made
+
+
+def queue_of(ctx: Context, peers: ProcessSet, array: Any) -> Queue:
+    """The queue of a process set; made at its first operation, which all its ranks take part in."""
+    if peers not in _queues:
+        _queues[peers] = open_queue(ctx, peers, array)
+    return _queues[peers]

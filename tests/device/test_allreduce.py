@@ -1,0 +1,108 @@
+"""All-reduce of arrays in the memory of a GPU, whose stand-in is on the host."""
+
+import textwrap
+
+import pytest
+
+pytestmark = pytest.mark.mpi
+
+SUMS = """
+ctx = mls.init()
+if {private}:
+    from mpimlsys.device import peer_memory
+    peer_memory.PeerMemory.open = classmethod(lambda *_: None)
+made = []
+for dtype in ("float32", "float64", "float16", "int32", "int64", "uint8"):
+    for count in (0, 1, ctx.size + 1, 1000, 3 << 20):
+        values = (np.arange(count) % 7 + ctx.rank).astype(dtype)
+        wanted = sum((np.arange(count) % 7 + rank) for rank in range(ctx.size)).astype(dtype)
+        array = Array(values, shared={shared})
+        assert mls.allreduce(array, op="sum") is array
+        assert np.array_equal(array.host, wanted), (dtype, count)
+for op, function in (("min", np.min), ("max", np.max), ("product", np.prod), ("average", np.mean)):
+    every = [np.float32([rank + 1, 2, -rank]) for rank in range(ctx.size)]
+    array = Array(every[ctx.rank], shared={shared})
+    works = [mls.allreduce_async(array, op=op)]
+    assert np.allclose(works[0].wait(timeout_s=20).host, function(every, axis=0)), op
+    assert works[0].done()
+from mpimlsys.device import queue
+(queue_,) = queue._queues.values()
+assert (queue_._peer_memory is None) is {private}
+if ctx.is_root:
+    print("all is well")
+"""
+
+
+@pytest.mark.parametrize(
+    ("ranks", "private", "shared"),
+    [(1, False, True), (2, False, True), (3, False, True), (3, False, False), (2, True, False)],
+)
+def test_the_sums_are_right(on_ranks, ranks, private, shared):
+    done = on_ranks(ranks, SUMS.format(private=private, shared=shared))
+    assert done.returncode == 0, done.stderr
+    assert "all is well" in done.stdout
+
+
+def test_sums_do_not_depend_on_the_way(on_ranks):
+    body = """
+    ctx = mls.init(comm=mls.CommSection(order="tree"))
+    x = np.random.default_rng(ctx.rank).standard_normal(100_003).astype(np.float32)
+    results = [mls.allreduce(Array(x, shared=shared), op="sum").host for shared in (True, False)]
+    results.append(mls.allreduce(x.copy(), op="sum"))
+    assert np.array_equal(results[0], results[1]) and np.array_equal(results[0], results[2])
+    """
+    done = on_ranks(3, textwrap.dedent(body))
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        ("mls.allreduce(Array(np.ones(3 + ctx.rank, np.float32)))", "the ranks disagree"),
+        ("mls.allreduce(Array(np.ones(3, np.int32)))", "an average of int32"),
+        ("mls.broadcast(Array(np.ones(3)), 0)", "only all-reduce takes arrays in the memory"),
+    ],
+)
+def test_mistakes_are_one_error_on_all_ranks(on_ranks, call, told):
+    body = f"""
+    ctx = mls.init()
+    try:
+        {call}
+    except mls.errors.ConfigError as error:
+        print(f"[{{ctx.rank}} {{error}}]", flush=True)
+    """
+    done = on_ranks(2, textwrap.dedent(body))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(told) == 2, done.stdout
+
+
+def test_a_late_rank_is_a_timeout_that_names_it(on_ranks):
+    body = """
+    import time
+    ctx = mls.init(comm=mls.CommSection(timeout_s=1.5, stall_warning_s=0))
+    mls.allreduce(Array(np.ones(3, np.float32)))
+    if ctx.rank == 0:
+        try:
+            mls.allreduce(Array(np.ones(3, np.float32)))
+        except mls.errors.Timeout as error:
+            print("heard:", error, flush=True)
+    time.sleep(3)
+    """
+    done = on_ranks(2, textwrap.dedent(body))
+    assert "heard:" in done.stdout, done.stderr
+    assert "rank 1" in done.stdout
+
+
+def test_a_process_set_has_its_own_queue(on_ranks):
+    body = """
+    ctx = mls.init()
+    pair = mls.process_set([0, 2])
+    array = Array(np.full(5, ctx.rank + 1, np.float32))
+    if ctx.rank != 1:
+        mls.allreduce(array, op="sum", process_set=pair)
+        assert array.host.tolist() == [4.0] * 5
+    mls.allreduce(array, op="sum")
+    assert array.host.tolist() == [10.0] * 5
+    """
+    done = on_ranks(3, textwrap.dedent(body))
+    assert done.returncode == 0, done.stderr
