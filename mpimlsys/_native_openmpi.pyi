@@ -302,6 +302,12 @@ class Spec:
         sampled: bool = False,
         unbiased: bool = False,
     ) -> None: ...
+    @property
+    def granule(self) -> int:
+        """Elements; an array may be cut at multiples of it, 0 where it cannot be cut."""
+    @property
+    def told(self) -> str:
+        """The codec and all options in words; the same for the same."""
 
 class _CodecRow(TypedDict):
     name: str
@@ -336,6 +342,9 @@ def decode_into(frame: _Bytes, into: _Floats) -> None:
 
 def add_into(frame: _Bytes, factor: float, into: _Floats) -> None:
     """``into += factor * decode(frame)``."""
+
+def check_frame(frame: _Bytes, spec: Spec, count: int) -> None:
+    """Raises ``CorruptData`` unless it is a sound frame of this codec and number of elements."""
 
 def crc32c(data: _Bytes) -> int:
     """The checksum of frames."""

@@ -21,7 +21,7 @@ ALLOWED = {
     "choice": set(),
     "hangs": {"network"},
     "process_sets": {"network", "choice"},
-    "device": {"context", "process_sets", "network", "native"},
+    "device": {"context", "process_sets", "network", "native", "kernels"},
     "context": {"native", "network", "process_sets", "choice", "hangs", "kernels"},
     "collectives": {"context", "process_sets", "device"},
     "compress": set(),

@@ -37,6 +37,15 @@ Spec make_spec(const std::string& codec, double amount, const std::string& value
   return spec;
 }
 
+std::string told(const Spec& spec) {
+  std::string text(codec_of(spec.codec).name);
+  text += ":" + std::to_string(spec.amount) + "+" + std::string(codec_of(spec.values).name);
+  if (spec.stochastic) text += ":stochastic";
+  if (spec.sampled) text += ":sampled";
+  if (spec.unbiased) text += ":unbiased";
+  return text;
+}
+
 std::span<const float> floats_of(const Floats& array) {
   return {array.data(), static_cast<std::size_t>(array.size())};
 }
@@ -103,6 +112,12 @@ void add_into(const Bytes& frame, float factor, Floats& into) {
   opened.codec.add(opened.payload, factor, out.data());
 }
 
+void check_frame(const Bytes& frame, const Spec& spec, std::size_t count) {
+  const std::span<const std::byte> bytes = bytes_of(frame);
+  const py::gil_scoped_release unlocked;
+  open_frame(bytes, spec, count);
+}
+
 py::list rows() {
   py::list all;
   for (const Codec* codec : codecs()) {
@@ -121,10 +136,13 @@ py::list rows() {
 }  // namespace
 
 void register_codecs(py::module_& m) {
-  py::class_<Spec>(m, "Spec").def(py::init(&make_spec), py::arg("codec"), py::kw_only(),
-                                  py::arg("amount") = 0.0, py::arg("values") = "none",
-                                  py::arg("stochastic") = false, py::arg("sampled") = false,
-                                  py::arg("unbiased") = false);
+  py::class_<Spec>(m, "Spec")
+      .def(py::init(&make_spec), py::arg("codec"), py::kw_only(), py::arg("amount") = 0.0,
+           py::arg("values") = "none", py::arg("stochastic") = false, py::arg("sampled") = false,
+           py::arg("unbiased") = false)
+      .def_property_readonly("granule",
+                             [](const Spec& self) { return codec_of(self.codec).granule; })
+      .def_property_readonly("told", &told);
   const auto key = py::arg("key") = 0;
   const auto first = py::arg("first") = 0;
   m.def("codecs", &rows);
@@ -137,6 +155,8 @@ void register_codecs(py::module_& m) {
   m.def("decode_into", &decode_into, py::arg("frame").noconvert(), py::arg("into").noconvert());
   m.def("add_into", &add_into, py::arg("frame").noconvert(), py::arg("factor"),
         py::arg("into").noconvert());
+  m.def("check_frame", &check_frame, py::arg("frame").noconvert(), py::arg("spec"),
+        py::arg("count"));
   m.def(
       "crc32c", [](const Bytes& bytes) { return crc32c(bytes_of(bytes)); },
       py::arg("data").noconvert());

@@ -122,6 +122,21 @@ PYBIND11_MODULE(MLS_MODULE, m) {
           py::arg("dtype"), py::arg("op") = "sum", py::arg("divisor") = 1, py::arg("order") = "any",
           unlocked)
       .def(
+          "allocate",
+          [](Device& self, std::size_t bytes) {
+            return reinterpret_cast<Address>(self.allocate(bytes));
+          },
+          py::arg("bytes"), unlocked)
+      .def(
+          "release", [](Device& self, Address memory) { self.release(at<void>(memory)); },
+          py::arg("memory"), unlocked)
+      .def(
+          "zero",
+          [](Device& self, Address memory, std::size_t bytes, Stream stream) {
+            self.zero(stream, at<void>(memory), bytes);
+          },
+          py::arg("memory"), py::arg("bytes"), py::kw_only(), py::arg("stream"), unlocked)
+      .def(
           "copy",
           [](Device& self, Address into, Address from, std::size_t bytes, Stream stream) {
             self.copy(stream, at<void>(into), at<const void>(from), bytes);

@@ -55,6 +55,11 @@ class Device {
   virtual void reduce(Stream stream, const Combine& how, std::span<const std::byte* const> from,
                       std::span<std::byte* const> into, std::size_t count) = 0;
 
+  // Zeros at first.
+  virtual void* allocate(std::size_t bytes) = 0;
+  virtual void release(void* memory) noexcept = 0;
+  virtual void zero(Stream stream, void* memory, std::size_t bytes) = 0;
+
   // Between any two of host and device.
   virtual void copy(Stream stream, void* into, const void* from, std::size_t bytes) = 0;
 

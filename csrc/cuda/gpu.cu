@@ -165,6 +165,21 @@ class Gpu final : public Device {
     reduce_blocks(machine, how.dtype, blocks_of(how, from, into, count));
   }
 
+  void* allocate(std::size_t bytes) override {
+    const OnDevice on(number_);
+    void* memory = nullptr;
+    must(cudaMalloc(&memory, std::max<std::size_t>(bytes, 1)), "no memory");
+    must(cudaMemset(memory, 0, bytes), "zeroing memory");
+    return memory;
+  }
+
+  void release(void* memory) noexcept override { cudaFree(memory); }
+
+  void zero(Stream stream, void* memory, std::size_t bytes) override {
+    const OnDevice on(number_);
+    must(cudaMemsetAsync(memory, 0, bytes, stream_of(stream)), "zeroing memory");
+  }
+
   void copy(Stream stream, void* into, const void* from, std::size_t bytes) override {
     const OnDevice on(number_);
     must(cudaMemcpyAsync(into, from, bytes, cudaMemcpyDefault, stream_of(stream)), "copying");

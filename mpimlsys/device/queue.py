@@ -11,15 +11,19 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mpimlsys.context import Context
 from mpimlsys.device.arrays import View, view
+from mpimlsys.device.compressor import GpuCompressor
+from mpimlsys.device.frames import Frames, Request
 from mpimlsys.device.gpu import Gpu, gpu, number_for
+from mpimlsys.device.memory import Memory
 from mpimlsys.device.peer_memory import MOST_RANKS, PeerMemory
 from mpimlsys.device.staging import Reduction, Staging
-from mpimlsys.errors import Timeout
+from mpimlsys.errors import ConfigError, Timeout
 from mpimlsys.network import InlineEngine
 from mpimlsys.process_sets import ProcessSet
 
@@ -33,7 +37,8 @@ class _Task:
 
     array: Any
     place: View
-    how: Reduction
+    label: str
+    perform: Callable[[View], None]
     entered: int
     left: int
     complete: bool = False
@@ -43,17 +48,19 @@ class Queue:
     """Operations of one process set on this process's GPU. Making it is collective.
 
     Args:
+        native: the extension of the host.
         peers: the ranks.
         gpu: of this process.
         timeout_s: longest wait while it is made.
     """
 
-    def __init__(self, peers: ProcessSet, gpu: Gpu, timeout_s: float) -> None:
+    def __init__(self, native: Any, peers: ProcessSet, gpu: Gpu, timeout_s: float) -> None:
         self._gpu = gpu
         self._engine = peers.open_engine()
         self._size = peers.size
         self._stream = gpu.native.make_stream()
         self._staging = Staging(gpu, peers)
+        self._frames = Frames(gpu, native, self._engine, peers.rank, peers.size, self._stream)
         one_node = len(set(peers.nodes)) == 1 and peers.size <= MOST_RANKS
         self._peer_memory = (
             PeerMemory.open(gpu, self._engine, peers.rank, peers.size, timeout_s)
@@ -91,20 +98,38 @@ class Queue:
         Raises:
             ConfigError: the array cannot be used.
         """
-        place = view(array)
-        native = self._gpu.native
         how = Reduction(op, algorithm, order, label, check, timeout_s)
-        task = _Task(array, place, how, native.make_event(), native.make_event())
-        native.record(task.entered, place.stream)
-        with self._progress:
-            self._last += 1
-            ticket = self._last
-            self._tasks[ticket] = task
-        if self._thread is None:
-            self._run(task)
-        else:
-            self._inbox.put(task)
-        return ticket
+        return self._submit(array, label, lambda place: self._reduce(place, how))
+
+    def compressor(self, count: int, **options: Any) -> GpuCompressor:
+        """What an array of ``count`` float32 keeps, see :class:`GpuCompressor`."""
+        return GpuCompressor(self._gpu, self._stream, count, **options)
+
+    def compressed_all_reduce(
+        self,
+        array: Any,
+        memory: GpuCompressor,
+        spec: Any,
+        *,
+        step: int,
+        measure: bool = False,  # noqa: ARG002 errors are not measured on a GPU
+        label: str = "",
+        check: bool = True,
+        timeout_s: float = 300.0,
+    ) -> int:
+        """Start a compressed sum over all ranks, in place; returns its ticket.
+
+        Args:
+            array: float32, of as many elements as ``memory`` is for.
+            memory: from :meth:`compressor`.
+            spec: of the extension: the codec.
+            step: of the training, for codecs that draw.
+            measure, label, check, timeout_s: as for arrays of the host.
+        """
+        request = Request(spec, step, label, check, timeout_s)
+        return self._submit(
+            array, label, lambda place: self._reduce_compressed(place, memory, request)
+        )
 
     def wait(self, ticket: int, timeout_s: float) -> None:
         """Return when the ranks have done their part and the caller's stream waits for the rest.
@@ -121,7 +146,7 @@ class Queue:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise Timeout(
-                        f"all-reduce of {task.how.label or 'an array of a GPU'} is not complete "
+                        f"all-reduce of {task.label or 'an array of a GPU'} is not complete "
                         f"after {timeout_s:.1f} s."
                     )
                 self._progress.wait(min(left, 0.05))  # so that Ctrl-C is heard
@@ -153,8 +178,24 @@ class Queue:
         if self._peer_memory is not None:
             self._peer_memory.close()
         self._staging.close()
+        self._frames.close()
         self._gpu.native.drop_stream(self._stream)
         self._engine.close(timeout_s=timeout_s)
+
+    def _submit(self, array: Any, label: str, perform: Callable[[View], None]) -> int:
+        place = view(array)
+        native = self._gpu.native
+        task = _Task(array, place, label, perform, native.make_event(), native.make_event())
+        native.record(task.entered, place.stream)
+        with self._progress:
+            self._last += 1
+            ticket = self._last
+            self._tasks[ticket] = task
+        if self._thread is None:
+            self._run(task)
+        else:
+            self._inbox.put(task)
+        return ticket
 
     def _work(self) -> None:
         while (task := self._inbox.get()) is not None:
@@ -177,14 +218,59 @@ class Queue:
     def _perform(self, task: _Task) -> None:
         native = self._gpu.native
         native.follow(self._stream, task.entered)
-        if self._size > 1 and not self._among_peers(task):
-            self._staging.all_reduce(task.place, task.how, self._engine, self._stream)
+        if self._size > 1:
+            task.perform(task.place)
         native.record(task.left, self._stream)
 
-    def _among_peers(self, task: _Task) -> bool:
-        if self._peer_memory is None:
-            return False
-        return self._peer_memory.all_reduce(task.place, task.how, self._stream)
+    def _reduce(self, place: View, how: Reduction) -> None:
+        if self._peer_memory is not None and self._peer_memory.all_reduce(place, how, self._stream):
+            return
+        self._staging.all_reduce(place, how, self._engine, self._stream)
+
+    def _reduce_compressed(self, place: View, memory: GpuCompressor, request: Request) -> None:
+        if place.dtype != "float32" or place.size != memory.count:
+            raise ConfigError(
+                f"{place.size} elements of {place.dtype} are not the {memory.count} of float32 "
+                "that this compression is for."
+            )
+        if memory.compressed == memory.count:
+            self._frames.all_reduce(place.address, memory, request)
+            return
+        packed = memory.packed()
+        pieces = pieces_of(memory.parts, memory.count)
+        self._pack(place, packed, pieces, back=False)
+        if memory.compressed:
+            self._frames.all_reduce(packed.address, memory, request)
+        others = View(
+            packed.address + memory.compressed * place.itemsize,
+            (memory.count - memory.compressed,),
+            place.dtype,
+            place.itemsize,
+            self._stream,
+        )
+        how = Reduction("sum", "auto", "any", request.label, request.check, request.timeout_s)
+        self._reduce(others, how)
+        self._pack(place, packed, pieces, back=True)
+
+    def _pack(
+        self, place: View, packed: Memory, pieces: list[tuple[int, int]], *, back: bool
+    ) -> None:
+        """Copy pieces of an array one after the other, or back to their places."""
+        at = packed.address
+        for start, length in pieces:
+            there = place.address + start * place.itemsize
+            into, source = (there, at) if back else (at, there)
+            nbytes = length * place.itemsize
+            self._gpu.native.copy(into, source, nbytes, stream=self._stream)
+            at += nbytes
+
+
+def pieces_of(parts: Sequence[tuple[int, int]], count: int) -> list[tuple[int, int]]:
+    """(start, length) of what is compressed, then of what is not."""
+    ends = [0, *(start + length for start, length in parts)]
+    starts = [*(start for start, _ in parts), count]
+    gaps = [(end, start - end) for end, start in zip(ends, starts, strict=True) if start > end]
+    return [*parts, *gaps]
 
 
 def open_queue(ctx: Context, peers: ProcessSet, array: Any) -> Queue:
@@ -195,7 +281,7 @@ def open_queue(ctx: Context, peers: ProcessSet, array: Any) -> Queue:
     """
     number = view(array).gpu
     opened = gpu(number_for(ctx.local_rank) if number is None else number)
-    made = Queue(peers, opened, ctx.timeout_s)
+    made = Queue(ctx.native, peers, opened, ctx.timeout_s)
     ctx.call_at_close(lambda: made.close(_CLOSE_S))
     return made
 

@@ -73,13 +73,11 @@ class AllReduceExchange(Stateless):
 
     def __init__(self, ctx: Context, buckets: Sequence[Bucket]) -> None:
         self._engine: Any = None
-        if ctx.group.size > 1:
-            on_gpu = bool(buckets) and device.is_on_gpu(buckets[0].gradient)
-            self._engine = (
-                device.open_queue(ctx, ctx.peers, buckets[0].gradient)
-                if on_gpu
-                else ctx.peers.open_engine()
-            )
+        self._on_gpu = bool(buckets) and device.is_on_gpu(buckets[0].gradient)
+        if ctx.group.size > 1 and self._on_gpu:
+            self._engine = device.open_queue(ctx, ctx.peers, buckets[0].gradient)
+        elif ctx.group.size > 1:
+            self._engine = ctx.peers.open_engine()
         self._count = len(buckets)
         self._comm = ctx.comm
         self._ready: dict[int, Bucket] = {}

@@ -66,6 +66,13 @@ class CompressedExchange(AllReduceExchange):
                 error.on_all_ranks = True  # all have the same model
                 raise error
         super().__init__(ctx, buckets)
+        if self._on_gpu and compression.momentum:
+            error = ConfigError(
+                "momentum correction of compressed gradients is not done on a GPU; use "
+                "optimizer.momentum, or cluster.device = 'cpu'."
+            )
+            error.on_all_ranks = True  # all have the same job
+            raise error
         self._native = ctx.native
         self._rank, self._ranks = ctx.group.rank, ctx.group.size
         self._nodes = sharing_nodes(ctx.peers.nodes, compression)
@@ -139,7 +146,8 @@ class CompressedExchange(AllReduceExchange):
         how = self._compression
         place = layout(bucket, segments, how)
         share = math.sqrt(bucket.gradient.size / total) if total else 0.0
-        return self._native.Compressor(
+        make = self._engine.compressor if self._on_gpu and self._engine else self._native.Compressor
+        return make(
             bucket.gradient.size,
             parts=list(place.parts),
             matrices=list(place.matrices),
@@ -156,7 +164,8 @@ class CompressedExchange(AllReduceExchange):
 
     def _submit(self, bucket: Bucket) -> int:
         if self._engine is None:  # one rank
-            self._memories[bucket.index].carry_on(bucket.gradient)
+            if self._compression.momentum:
+                self._memories[bucket.index].carry_on(bucket.gradient)
             return 0
         codec = self._codec_of(bucket.index)
         # momentum correction goes on while nothing is compressed

@@ -11,6 +11,7 @@
 #include <fstream>
 #include <map>
 #include <mutex>
+#include <new>
 #include <set>
 #include <sstream>
 #include <string>
@@ -73,6 +74,19 @@ class HostDevice final : public Device {
               std::span<std::byte* const> into, std::size_t count) override {
     known(stream);
     reduce_blocks(machine_, how.dtype, blocks_of(how, from, into, count));
+  }
+
+  void* allocate(std::size_t bytes) override {
+    void* const memory = ::operator new(bytes, std::align_val_t(256));
+    std::memset(memory, 0, bytes);
+    return memory;
+  }
+
+  void release(void* memory) noexcept override { ::operator delete(memory, std::align_val_t(256)); }
+
+  void zero(Stream stream, void* memory, std::size_t bytes) override {
+    known(stream);
+    machine_.zero(memory, bytes);
   }
 
   void copy(Stream stream, void* into, const void* from, std::size_t bytes) override {

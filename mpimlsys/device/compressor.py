@@ -1,0 +1,135 @@
+"""What one array of a GPU keeps between compressed all-reduces, in the GPU's memory.
+
+The same as the extension's ``Compressor`` keeps on the host, under the same names, so that a
+checkpoint of one device goes on on the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from mpimlsys.device.gpu import Gpu
+from mpimlsys.device.memory import Memory
+from mpimlsys.errors import ConfigError
+from mpimlsys.types import Array
+
+OWNERS = 2  # the number of the pattern in a state, as in csrc/comm/compressor.hpp
+_FLOAT = 4  # bytes
+_WAIT_S = 300.0
+
+
+class GpuCompressor:
+    """State and settings of one array.
+
+    Args:
+        gpu: where the array is.
+        stream: of the operations that change the state.
+        count: elements of the array.
+        parts: (start, length) of what is compressed, ascending; the rest travels as it is.
+        matrices, momentum, clip_norm: not on a GPU: none, 0, 0.
+        feedback: ``"none"``, ``"classic"`` or ``"ef21"``.
+        pattern: ``"auto"``, ``"owners"`` or ``"gather"``.
+        seed: of this array, the same on all ranks.
+
+    Attributes:
+        sent_bytes, messages: of this rank in the last exchange.
+        error: is not measured on a GPU: -1.
+
+    Raises:
+        ConfigError: what a GPU does not do.
+    """
+
+    def __init__(
+        self,
+        gpu: Gpu,
+        stream: int,
+        count: int,
+        *,
+        parts: Sequence[tuple[int, int]],
+        matrices: Sequence[tuple[int, int, int]] = (),
+        feedback: str = "none",
+        momentum: float = 0.0,
+        clip_norm: float = 0.0,
+        pattern: str = "auto",
+        seed: int = 0,
+    ) -> None:
+        _refuse("power_sgd", bool(matrices))
+        _refuse("momentum correction", bool(momentum))
+        _refuse("a limit of the norm", bool(clip_norm))
+        _refuse(f"pattern = {pattern!r}", pattern not in ("auto", "owners", "gather"))
+        self.count, self.parts = count, tuple(parts)
+        self.compressed = sum(length for _, length in self.parts)
+        self.feedback, self.pattern, self.seed = feedback, pattern, seed
+        self.sent_bytes = self.messages = 0
+        self.error = -1.0
+        self._gpu, self._stream = gpu, stream
+        self.cut: tuple[int, int] | None = None
+        self._kept: dict[str, tuple[Memory, int]] = {}
+        self._packed: Memory | None = None
+
+    def packed(self) -> Memory:
+        """Room for the whole array, what is compressed before what is not."""
+        if self._packed is None:
+            self._packed = Memory(self._gpu, self.count * _FLOAT)
+        return self._packed
+
+    def kept(self, name: str, count: int) -> int:
+        """The address of ``count`` float32 that are kept; zeros where others were kept before."""
+        if name not in self._kept or self._kept[name][1] != count:
+            self._kept[name] = (Memory(self._gpu, count * _FLOAT), count)
+        return self._kept[name][0].address
+
+    def has(self, name: str) -> int:
+        """How many float32 are kept under a name."""
+        return self._kept[name][1] if name in self._kept else 0
+
+    def state(self) -> dict[str, Array]:
+        """Copies on the host of what is kept, by name."""
+        found = {}
+        for name, (memory, count) in self._kept.items():
+            if count == 0:
+                continue
+            found[name] = np.empty(count, np.float32)
+            self._copy(found[name].ctypes.data, memory.address, found[name].nbytes)
+        if self.cut is not None:
+            found["cut"] = np.array(self.cut, np.float32)
+        return found
+
+    def load_state(self, state: Mapping[str, Array]) -> None:
+        """Take such a state over, or that of the extension's compressor.
+
+        Raises:
+            ConfigError: what a GPU does not keep.
+        """
+        for name in ("velocity", "carried", "basis"):
+            _refuse(f"the {name} of this checkpoint", name in state)
+        cut = state.get("cut")
+        self.cut = (int(cut[0]), int(cut[1])) if cut is not None and len(cut) == 2 else None
+        _refuse(
+            "what the owners of a checkpoint by the pattern 'balanced' keep",
+            self.cut is not None and self.cut[0] not in (0, OWNERS),
+        )
+        self._kept.clear()
+        for name in ("residual", "owned", "estimate"):
+            value = np.ascontiguousarray(state.get(name, ()), np.float32)
+            if value.size:
+                self._copy(self.kept(name, value.size), value.ctypes.data, value.nbytes)
+
+    def _copy(self, into: int, source: int, nbytes: int) -> None:
+        native = self._gpu.native
+        with self._gpu.event() as copied:
+            native.copy(into, source, nbytes, stream=self._stream)
+            native.record(copied, self._stream)
+            self._gpu.wait(copied, _WAIT_S, "copying what compression keeps")
+
+
+def _refuse(what: str, asked: bool) -> None:
+    if asked:
+        error = ConfigError(
+            f"compression on a GPU has no {what}; choose another compression, or "
+            "cluster.device = 'cpu'."
+        )
+        error.on_all_ranks = True  # all have the same settings
+        raise error

@@ -1,0 +1,46 @@
+"""Memory that the package owns: on a GPU, and pinned on the host."""
+
+from __future__ import annotations
+
+import weakref
+
+import numpy as np
+
+from mpimlsys.device.gpu import Gpu
+from mpimlsys.types import Array
+
+
+class Memory:
+    """Bytes on a GPU, zeros at first; given back when nobody holds them any more.
+
+    Attributes:
+        address: a multiple of 256.
+        nbytes: how many.
+    """
+
+    def __init__(self, gpu: Gpu, nbytes: int) -> None:
+        self.nbytes = nbytes
+        self.address = int(gpu.native.allocate(nbytes))
+        weakref.finalize(self, gpu.native.release, self.address)
+
+
+class Pinned:
+    """Host memory that copies to and from a GPU need no detour for; grows as it is asked for."""
+
+    def __init__(self, gpu: Gpu) -> None:
+        self._gpu = gpu
+        self._memory: Array = np.empty(0, np.uint8)
+
+    def take(self, nbytes: int) -> Array:
+        """(nbytes,) uint8, not initialised; what was taken before is given up."""
+        if self._memory.nbytes < nbytes:
+            self.close()
+            self._memory = np.empty(nbytes, np.uint8)
+            self._gpu.native.pin(self._memory.ctypes.data, nbytes)
+        return self._memory[:nbytes]
+
+    def close(self) -> None:
+        """Give it back."""
+        if self._memory.nbytes:
+            self._gpu.native.unpin(self._memory.ctypes.data)
+        self._memory = np.empty(0, np.uint8)
