@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mpimlsys.errors import ConfigError
+from mpimlsys.kernels.arrays import fill, to_host
 from mpimlsys.nn.module import Module, Parameter
 from mpimlsys.types import Array, Bucket, Segment, State
 
@@ -25,7 +26,8 @@ class FlatSpace:
     Args:
         model: its parameters get their memory here.
         dtype: ``"float32"`` or ``"float64"``.
-        allocate: ``(count, dtype) -> array``, such as ``Context.empty``.
+        allocate: ``(count, dtype) -> array``, such as ``Context.empty`` or ``cupy.empty``; where
+            the arrays are, the model computes.
         bucket_bytes: a bucket is closed when it has grown to this size.
 
     Attributes:
@@ -85,7 +87,7 @@ class FlatSpace:
             key = np.array([seed, position], np.uint64)
             counter = np.array([0, 0, 2, 0], np.uint64)  # apart from dropout and shuffling
             rng = np.random.Generator(np.random.Philox(key=key, counter=counter))
-            parameter.value[...] = parameter.init(rng, parameter.shape)
+            fill(parameter.value, parameter.init(rng, parameter.shape))
 
     def zero_gradients(self) -> None:
         """Set all gradients to 0."""
@@ -124,7 +126,7 @@ class FlatSpace:
 
     def digest(self) -> str:
         """A fingerprint of all parameters, as hexadecimal digits."""
-        return hashlib.blake2b(self.parameters.tobytes(), digest_size=16).hexdigest()
+        return hashlib.blake2b(to_host(self.parameters).tobytes(), digest_size=16).hexdigest()
 
     def state_dict(self) -> State:
         """Name to array, as views."""
@@ -152,7 +154,7 @@ class FlatSpace:
                     f"the saved state belongs to another model: {name} has shape "
                     f"{state[name].shape}, here {value.shape}."
                 )
-            value[...] = state[name]
+            fill(value, state[name])
 
 
 def _cut(segments: tuple[Segment, ...], gradients: Array, bucket_bytes: int) -> tuple[Bucket, ...]:
