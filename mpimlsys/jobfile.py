@@ -57,6 +57,11 @@ class ClusterSection:
         choices=("spread", "pack", "list"),
     )
     server_ranks: list[int] = _key([], 'The servers\' ranks with `placement = "list"`.')
+    device: str = _key(
+        "cpu",
+        "Where workers compute: `cpu`, or `cuda`, a GPU of their node for each (see docs/gpu.md).",
+        choices=("cpu", "cuda"),
+    )
 
 
 @dataclass(frozen=True)

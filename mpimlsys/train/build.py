@@ -154,6 +154,7 @@ def make_trainer(
         dtype=job.job.dtype,
         seed=job.job.seed,
         bucket_bytes=job.exchange.bucket_bytes,
+        device=job.cluster.device,
     )
 
 

@@ -20,9 +20,12 @@ from mpimlsys.context import Context, raise_together
 from mpimlsys.data import ArrayDataset, Prefetcher, epoch_order, shard, steps_per_epoch
 from mpimlsys.errors import ConfigError, Diverged, MpimlsysError
 from mpimlsys.exchange import AllReduce, ParameterServers
+from mpimlsys.kernels.arrays import fill, to_host
 from mpimlsys.nn import FlatSpace, Module
+from mpimlsys.nn.losses import Number
 from mpimlsys.optim import clip_by_global_norm
 from mpimlsys.train.ballot import Ballots, estimate
+from mpimlsys.train.compute import Compute, check_supported
 from mpimlsys.train.diagnose import diverged, first_nonfinite, nonfinite_parameter
 from mpimlsys.train.progress import Progress
 from mpimlsys.train.report import Clock, Evaluation, Intentions, StepReport
@@ -50,9 +53,10 @@ class Trainer:
         dtype: ``"float32"`` or ``"float64"``.
         seed: of initialisation, shuffling and dropout.
         bucket_bytes: gradients are exchanged in pieces of about this size.
+        device: ``"cpu"``, or ``"cuda"``: each rank of a node computes on the GPU of its number.
 
     Raises:
-        ConfigError: the model has no parameters or no loss.
+        ConfigError: the model has no parameters or no loss, there is no such device.
 
     Example:
         >>> trainer = Trainer(nn.models.build("mlp", ...), optimizer=optim.sgd(0.1))
@@ -72,6 +76,7 @@ class Trainer:
         dtype: str = "float32",
         seed: int = 0,
         bucket_bytes: int = 1 << 20,
+        device: str = "cpu",
     ) -> None:
         self.context: Context = context.init().among_peers()
         self.model = model
@@ -87,12 +92,17 @@ class Trainer:
         self.seed = seed
         self.steps_done = 0
         ctx = self.context
-        self.space = FlatSpace(model, dtype, allocate=ctx.empty, bucket_bytes=bucket_bytes)
+        how = _for_optimizer(optimizer, exchange or AllReduce(seed=seed))
+        with ctx.together():
+            check_supported(device, how)
+            self.compute = Compute(ctx, device)
+        self.space = FlatSpace(model, dtype, allocate=self.compute.empty, bucket_bytes=bucket_bytes)
         self.space.initialise(seed)
-        ctx.native.broadcast(ctx.peers.transport, self.space.parameters, 0, timeout_s=ctx.timeout_s)
+        parameters = to_host(self.space.parameters)
+        ctx.native.broadcast(ctx.peers.transport, parameters, 0, timeout_s=ctx.timeout_s)
+        fill(self.space.parameters, parameters)
         optimizer.bind(self.space.parameters, self.space.segments)
         self._prepare = getattr(optimizer, "prepare", None)
-        how = _for_optimizer(optimizer, exchange or AllReduce(seed=seed))
         if clip_norm and isinstance(how, ParameterServers):
             error = ConfigError(
                 "a limit on the global norm (clip_norm) needs all gradients in one place, which "
@@ -213,13 +223,21 @@ class Trainer:
         sums = np.zeros(3)
         failure: MpimlsysError | None = None
         share = shard(np.arange(len(data)), 0, len(data), ctx.group.rank, ctx.group.size)
+        parts = _parts(share, _EVALUATION_BATCH)
+        loss: Number = 0.0
+        measure: Number = 0.0
         try:
-            for part in _parts(share, _EVALUATION_BATCH):
+            for part in parts:
                 inputs, targets = data.batch(part)
-                outputs = self.model.forward(inputs, self._phase(training=False))
-                sums[0] += self.loss(outputs, targets, len(data))[0]
-                sums[1] += self.loss.measure(outputs, targets)
+                outputs = self._forward(self.compute.put(inputs), self._phase(training=False))
                 sums[2] += targets.size
+                targets = self.compute.put(targets)
+                loss = loss + self.loss(outputs, targets, len(data))[0]
+                measure = measure + self.loss.measure(outputs, targets)
+            sums[:2] = self.compute.read(loss, measure)
+            if not self.compute.is_host and not np.isfinite(sums[0]):
+                for part in parts:
+                    self._check(*data.batch(part), training=False)
         except MpimlsysError as error:
             failure = error
         raise_together(ctx, failure)
@@ -238,15 +256,19 @@ class Trainer:
         Returns:
             (samples, ...) outputs: scores, not probabilities, for a classifier.
         """
-        phase = self._phase(training=False)
+        phase = replace(self._phase(training=False), checked=True)
         parts = [
-            np.array(self.model.forward(inputs[start : start + _EVALUATION_BATCH], phase))
-            for start in range(0, max(1, len(inputs)), _EVALUATION_BATCH)
+            # copies, as the next pass may write into the same memory
+            np.array(to_host(self._forward(self.compute.put(part), phase)))
+            for part in (
+                inputs[start : start + _EVALUATION_BATCH]
+                for start in range(0, max(1, len(inputs)), _EVALUATION_BATCH)
+            )
         ]
         return np.concatenate(parts)
 
     def state_dict(self) -> State:
-        """Everything that the next step depends on, by name; arrays are views."""
+        """Everything that the next step depends on, by name; arrays are views, on the device."""
         state = {f"parameter.{name}": value for name, value in self.space.state_dict().items()}
         for part, owner in (("optimizer", self.optimizer), ("exchange", self.exchange)):
             state |= {f"{part}.{name}": value for name, value in owner.state_dict().items()}
@@ -322,24 +344,32 @@ class Trainer:
         self.exchange.begin_step(lr)
         begun: set[int] = set()
         ballot = np.zeros(_BALLOT, np.float64)
-        inputs = np.empty(0)
+        inputs, targets = np.empty(0), np.empty(0)
+        loss: Number = 0.0
         try:
             inputs, targets = next(batches)
             clock.lap("data")
             with np.errstate(over="ignore", invalid="ignore"):  # the loss tells, and is explained
-                ballot[_LOSS] = self._forward_backward(inputs, targets, samples, begun, clock)
+                loss = self._forward_backward(inputs, targets, samples, begun, clock)
         except MpimlsysError as error:
             self._failure = self._failure or error
         for bucket in space.buckets:
             # a rank without samples, or with an error, takes part with what it has
             if bucket.index not in begun:
                 self._begin(bucket)
+        self.exchange.finish()
+        # the only place where a step waits for the device, unless its exchange does
+        (ballot[_LOSS],) = self.compute.read(loss)
+        if not self.compute.is_host and not np.isfinite(ballot[_LOSS]):
+            try:
+                self._check(inputs, targets, training=True)
+            except MpimlsysError as error:
+                self._failure = self._failure or error
         ballot[_FAILED] = self._failure is not None
         ballot[_CHECKPOINT] = wish.checkpoint
         ballot[_WRITTEN] = wish.written
         if wish.stop_signal:
             ballot[_STOP + STOP_SIGNALS.index(wish.stop_signal)] = 1
-        self.exchange.finish()
         counted = self._ballots.cast(ballot)
         clock.lap("exchange")
         if counted is None:
@@ -385,7 +415,7 @@ class Trainer:
 
     def _forward_backward(
         self, inputs: Array, targets: Array, samples: int, begun: set[int], clock: Clock
-    ) -> float:
+    ) -> Number:
         """This rank's share of the loss; its gradients go to the exchange as they get ready."""
 
         def ready(parameter: Any) -> None:
@@ -394,14 +424,15 @@ class Trainer:
                 begun.add(bucket.index)
                 self._begin(bucket)
 
-        loss = 0.0
+        loss: Number = 0.0
         phase = self._phase(training=True)
         passes = _parts(np.arange(len(inputs)), -(-len(inputs) // self.accumulate))
+        inputs, targets = self.compute.put(inputs), self.compute.put(targets)
         for number, part in enumerate(passes, start=1):
             rows = slice(part[0], part[-1] + 1)
-            outputs = self.model.forward(inputs[rows], phase)
+            outputs = self._forward(inputs[rows], phase)
             share, gradient = self.loss(outputs, targets[rows], samples)
-            loss += share
+            loss = loss + share
             clock.lap("forward")
             self.model.backward(gradient, ready if number == len(passes) else _not_yet)
             clock.lap("backward")
@@ -411,6 +442,21 @@ class Trainer:
                 "backward, or ready(parameter) for parameters of your own."
             )
         return loss
+
+    def _forward(self, inputs: Array, phase: Phase) -> Array:
+        return self.model.forward(inputs, phase)
+
+    def _check(self, inputs: Array, targets: Array, *, training: bool) -> None:
+        """Look for what a device only marks by NaN.
+
+        Raises:
+            ConfigError: an index or a label that cannot be.
+        """
+        phase = replace(self._phase(training=training), checked=True)
+        outputs = self._forward(self.compute.put(inputs), phase)
+        check = getattr(self.loss, "check", None)  # a loss of the user's own may have none
+        if check is not None:
+            check(outputs, targets)
 
     def _begin(self, bucket: Bucket) -> None:
         if self._prepare is not None:
@@ -432,6 +478,7 @@ class Trainer:
             )
         place = ""
         if len(inputs):
+            inputs = self.compute.put(inputs)
             place = first_nonfinite(self.model, self.space, inputs, self._phase(training=True))
         raise diverged(self.context, loss, step, lr, place)
 

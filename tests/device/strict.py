@@ -13,15 +13,15 @@ import numpy as np
 # of the module, by dotted names; all that were used are compared with CuPy's
 FUNCTIONS = frozenset(
     """
-    absolute add arange array asarray ascontiguousarray bitwise_and bitwise_or clip
-    concatenate divide empty empty_like equal exp greater greater_equal isfinite less
-    less_equal linalg.norm log log1p matmul maximum minimum multiply negative not_equal ones
-    ones_like power sqrt square stack subtract sum tanh where zeros zeros_like
+    absolute add arange asarray ascontiguousarray bitwise_and bitwise_or clip
+    divide empty empty_like equal exp greater greater_equal isfinite less
+    less_equal linalg.norm log log1p matmul maximum minimum multiply negative not_equal
+    sqrt square stack subtract sum tanh where zeros zeros_like
     """.split()  # noqa: SIM905
 )
 METHODS = frozenset(
     """
-    T all any argmax astype dtype get itemsize max mean min nbytes ndim reshape shape size
+    T all argmax astype dtype get itemsize max mean min nbytes ndim reshape shape size
     sum transpose
     """.split()  # noqa: SIM905
 )
@@ -113,12 +113,11 @@ class Namespace(types.ModuleType):
             getDeviceCount=lambda: gpus,
         )
         self.cuda = types.SimpleNamespace(runtime=runtime, Device=self._device)
-        at = types.SimpleNamespace(at=lambda *args: _call("add", np.add.at, args, {}))
-        self.add = at
+        self.add = types.SimpleNamespace(at=_add_at)
 
     def __getattr__(self, name):
         _known(name)
-        if name in ("asarray", "array", "ascontiguousarray"):  # the ways onto the device
+        if name in ("asarray", "ascontiguousarray"):  # the ways onto the device
             return lambda values, *args: Array(
                 getattr(np, name)(values._raw if isinstance(values, Array) else values, *args)
                 .copy()
@@ -133,6 +132,11 @@ class Namespace(types.ModuleType):
 
     def _device(self, index):
         return types.SimpleNamespace(use=lambda: setattr(self, "device_used", index))
+
+
+def _add_at(table, rows, updates):
+    # what is out of range begins again, as in CuPy
+    np.add.at(_own(table), _own(rows) % len(table), _own(updates))
 
 
 def _call(name, function, args, kwargs):
@@ -165,7 +169,7 @@ def _operand(value):
 
 def _own(out):
     if not isinstance(out, Array):
-        raise TypeError("the result is on the device, 'out' is not")
+        raise TypeError("an array of the device is needed")
     return out._raw
 
 
