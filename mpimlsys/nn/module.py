@@ -198,8 +198,12 @@ class Buffer:
 
 
 def product(left: Array, right: Array) -> Array:
-    """The matrix product in the dtype of ``left``; NumPy's is wider for bfloat16."""
-    return (left @ right).astype(left.dtype, copy=False)
+    """The product with a matrix in the dtype of ``left``; NumPy's is wider for bfloat16."""
+    rows = left
+    if left.ndim > 2 and not on_host(left):  # one product, where CuPy makes one for each matrix
+        rows = left.reshape(-1, left.shape[-1])
+    products = (rows @ right).astype(left.dtype, copy=False)
+    return products.reshape(*left.shape[:-1], right.shape[1])
 
 
 _UNATTACHED = (

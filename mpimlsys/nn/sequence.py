@@ -39,7 +39,8 @@ class Embedding(Module):
             return self.weight.value[inputs]
         known = (inputs >= 0) & (inputs < self.weight.shape[0])
         rows = self.weight.value[inputs]
-        return np.where(known[..., None], rows, rows.dtype.type(np.nan))
+        rows = np.where(known[..., None], rows, rows.dtype.type(np.nan))
+        return rows.astype(self.weight.value.dtype, copy=False)  # CuPy's "where" widens bfloat16
 
     def backward(self, grad: Array, ready: Ready) -> Array:
         xp, width = namespace(grad), self.weight.shape[1]

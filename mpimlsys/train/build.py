@@ -155,6 +155,7 @@ def make_trainer(
         seed=job.job.seed,
         bucket_bytes=job.exchange.bucket_bytes,
         device=job.cluster.device,
+        precision=job.job.precision,
     )
 
 

@@ -50,7 +50,12 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
         if out is not None:
             kwargs["out"] = _own(out)
         result = ufunc(*map(_operand, inputs), **kwargs)
-        return Array(result) if out is None else out
+        if out is not None:
+            return out
+        kinds = {x.dtype for x in inputs if isinstance(x, Array)}
+        if ufunc is np.matmul and len(kinds) == 1:  # NumPy's product of bfloat16 is wider
+            result = result.astype(*kinds)
+        return Array(result)
 
     def __array_function__(self, func, types, args, kwargs):
         name = ".".join([*func.__module__.split(".")[1:], func.__name__])
@@ -148,6 +153,8 @@ def _call(name, function, args, kwargs):
     out = kwargs.get("out")
     kwargs = {key: _operand(value) for key, value in kwargs.items()}
     result = function(*unwrapped, **kwargs)
+    if name == "where" and result.dtype.char == "E":  # CuPy's widens bfloat16
+        result = result.astype(np.float32)
     return out if out is not None else _wrapped(result)
 
 

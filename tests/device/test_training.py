@@ -59,11 +59,15 @@ PARTS = {
 for name in CASES:
     host, there = make(name, "cpu"), make(name)
     assert isinstance(there.space.parameters, strict.Array)
-    assert trained(there, name) == trained(host, name)
-    assert there.space.digest() == host.space.digest()
-    assert there.evaluate(data(name)) == host.evaluate(data(name))
+    # recurrent layers project all times by one product there: its last bits may differ
+    limit = 1e-5 if name.startswith("char") else 0
+    np.testing.assert_allclose(trained(there, name), trained(host, name), rtol=limit)
+    values = [to_host(each.space.parameters) for each in (host, there)]
+    np.testing.assert_allclose(*values, rtol=limit, atol=limit)
+    measured = [(m.loss, m.measure) for m in (each.evaluate(data(name)) for each in (host, there))]
+    np.testing.assert_allclose(*measured, rtol=limit)
     answers = [each.predict(data(name).batch(np.arange(5))[0]) for each in (host, there)]
-    np.testing.assert_array_equal(*answers)
+    np.testing.assert_allclose(*answers, rtol=limit, atol=limit)
 """,
     "what a step is made of": """
 options = {"clip_norm": 0.1, "accumulate": 3, "schedule": lambda step: 1 / (1 + step)}
