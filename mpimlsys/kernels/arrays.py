@@ -77,19 +77,20 @@ def open_device(name: str, local_rank: int) -> Any:
             "'mpimlsys[gpu]', or 'mpimlsys[gpu-cuda12]' for a driver of CUDA 12; or "
             "cluster.device = 'cpu'."
         ) from error
-    runtime = cupy.cuda.runtime
     try:
-        count = runtime.getDeviceCount()
+        count = cupy.cuda.runtime.getDeviceCount()
         if not count:
             raise ConfigError(f"device = 'cuda', and this node has no GPU. {_REMEDY}")
         cupy.cuda.Device(local_rank % count).use()
-    except runtime.CUDARuntimeError as error:
-        why = f"device = 'cuda', and CUDA cannot use a GPU: {error}. {_REMEDY}"
+        cupy.cuda.nvrtc.getVersion()  # the libraries that would be missed in the first step
+        cupy.cuda.get_cublas_handle()
+    except (ImportError, RuntimeError) as error:
+        why = f"device = 'cuda', and CUDA cannot be used: {error}. {_REMEDY}"
         raise ConfigError(why) from error
     return cupy
 
 
 _REMEDY = (
-    "See what 'nvidia-smi' says there, and ask the scheduler for GPUs (slurm.gpus_per_node); or "
-    "cluster.device = 'cpu'."
+    "See what 'nvidia-smi' says there, and ask the scheduler for GPUs (slurm.gpus_per_node); pip "
+    "install 'mpimlsys[gpu]' brings CUDA's libraries; or cluster.device = 'cpu'."
 )

@@ -94,7 +94,7 @@ class CrossEntropyLoss:
     def measure(self, outputs: Array, targets: Array) -> Number:
         """Number of targets whose class has the largest output."""
         labels = _labels(targets, outputs.shape[:-1], outputs.shape[-1])
-        return np.sum(outputs.argmax(axis=-1).reshape(-1) == labels)
+        return np.sum(outputs.argmax(axis=-1).reshape(-1) == labels, dtype=np.float64)
 
     @staticmethod
     def check(outputs: Array, targets: Array) -> None:
@@ -126,7 +126,7 @@ class BCEWithLogitsLoss:
     def measure(self, outputs: Array, targets: Array) -> Number:
         """Number of targets on the side of 0 that the output is on."""
         wanted = self._wanted(outputs, targets)
-        return np.sum((outputs > 0) == (wanted > 0.5))
+        return np.sum((outputs > 0) == (wanted > 0.5), dtype=np.float64)
 
     def check(self, outputs: Array, targets: Array) -> None:
         """See :class:`Loss`."""

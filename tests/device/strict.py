@@ -113,11 +113,12 @@ class Namespace(types.ModuleType):
     def __init__(self, gpus=1):
         super().__init__("cupy")
         self.device_used = None
-        runtime = types.SimpleNamespace(
-            CUDARuntimeError=type("CUDARuntimeError", (RuntimeError,), {}),
-            getDeviceCount=lambda: gpus,
+        self.cuda = types.SimpleNamespace(
+            runtime=types.SimpleNamespace(getDeviceCount=lambda: gpus),
+            Device=self._device,
+            nvrtc=types.SimpleNamespace(getVersion=lambda: (13, 0)),
+            get_cublas_handle=lambda: 1,
         )
-        self.cuda = types.SimpleNamespace(runtime=runtime, Device=self._device)
         self.add = types.SimpleNamespace(at=_add_at)
 
     def __getattr__(self, name):

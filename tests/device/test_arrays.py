@@ -78,16 +78,24 @@ class TestMistakes:
         monkeypatch.setitem(sys.modules, "cupy", strict.Namespace(0))
         self.explained("this node has no GPU")
 
-    def test_no_driver(self, monkeypatch):
+    @pytest.mark.parametrize(
+        ("name", "error"),
+        [
+            ("runtime.getDeviceCount", RuntimeError("cudaErrorInsufficientDriver")),
+            ("nvrtc.getVersion", RuntimeError("no libnvrtc.so")),
+            ("get_cublas_handle", ImportError("no libcublas.so")),
+        ],
+    )
+    def test_no_driver_or_libraries(self, monkeypatch, name, error):
         module = strict.Namespace()
-        runtime = module.cuda.runtime
 
         def fail():
-            raise runtime.CUDARuntimeError("cudaErrorInsufficientDriver")
+            raise error
 
-        runtime.getDeviceCount = fail
+        owner = functools.reduce(getattr, name.split(".")[:-1], module.cuda)
+        monkeypatch.setattr(owner, name.split(".")[-1], fail)
         monkeypatch.setitem(sys.modules, "cupy", module)
-        self.explained("cudaErrorInsufficientDriver", "nvidia-smi")
+        self.explained(str(error), "nvidia-smi", "mpimlsys[gpu]")
 
     def test_no_such_device(self):
         with pytest.raises(ConfigError, match="'cpu' or 'cuda'"):
@@ -103,4 +111,6 @@ def test_cupy_has_what_the_stand_in_has():
     for name in strict.METHODS:
         assert hasattr(cupy.ndarray, name), name
     assert callable(cupy.add.at)
+    for name in ("Device", "runtime.getDeviceCount", "nvrtc.getVersion", "get_cublas_handle"):
+        assert callable(functools.reduce(getattr, name.split("."), cupy.cuda)), name
     assert issubclass(cupy.cuda.runtime.CUDARuntimeError, RuntimeError)

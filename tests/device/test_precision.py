@@ -1,5 +1,6 @@
 """Whole trainings in 16 bits, on the host and on a device, on one and on several ranks."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -170,3 +171,33 @@ def test_trainer(mpirun, tmp_path, part, ranks):
     script.write_text(HEAD + TRAINERS + PARTS[part])
     done = mpirun(ranks, [script])
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+JOB = """
+[job]
+epochs = 2
+precision = "bf16"
+[data]
+source = "boston"
+targets = "numbers"
+standardise = true
+batch_size = 64
+[model]
+name = "linear"
+[checkpoint]
+every = "end"
+"""
+
+
+def test_with_parameter_servers(mpirun, write_job, tmp_path):
+    losses = []
+    for out, ranks, settings in (
+        ("peers", 2, []),
+        ("served", 3, ["--set", "cluster.servers=1", "--set", "exchange.kind=ps"]),
+    ):
+        folder = tmp_path / out
+        argv = ["-m", "mpimlsys", "train", write_job(JOB), "--set", f"job.out={folder}", *settings]
+        done = mpirun(ranks, argv)
+        assert done.returncode == 0, done.stdout + done.stderr
+        losses.append(json.loads((folder / "result.json").read_text())["last_loss"])
+    assert losses[0] == losses[1]
