@@ -185,3 +185,25 @@ def test_a_job_goes_on_on_another_device(mpirun, write_job, tmp_path):
         assert train(out, second, "--resume") == whole
     measured = [run("evaluate", tmp_path / out, "--json").split('"step"')[1] for out in "ab"]
     assert measured[0] == measured[1]
+
+
+@pytest.mark.parametrize(
+    ("ranks", "gpus", "settings", "message"),
+    [
+        (2, 0, [], "this node has no GPU"),
+        (3, 1, ["cluster.servers=1", "exchange.kind=ps"], "does not go with parameter servers"),
+        (2, 1, ["job.precision=fp16", "exchange.compress=int8"], "job.precision = 'bf16'"),
+        (2, 1, ["job.precision=bf16", "job.dtype=float64"], "job.dtype = 'float32'"),
+    ],
+)
+def test_jobs_that_cannot_be_run(mpirun, write_job, tmp_path, ranks, gpus, settings, message):
+    script = tmp_path / "script.py"
+    script.write_text(HEAD.replace("Namespace()", f"Namespace({gpus})") + COMMAND)
+    keys = [f"job.out={tmp_path / 'run'}", "cluster.device=cuda", *settings]
+    options = [word for key in keys for word in ("--set", key)]
+    done = mpirun(ranks, [script, "train", write_job(JOB), *options])
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert (done.stdout + done.stderr).count("mpimlsys: error") == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
