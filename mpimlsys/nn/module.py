@@ -200,7 +200,8 @@ class Buffer:
 def product(left: Array, right: Array) -> Array:
     """The product with a matrix in the dtype of ``left``; NumPy's is wider for bfloat16."""
     rows = left
-    if left.ndim > 2 and not on_host(left):  # one product, where CuPy makes one for each matrix
+    if left.ndim > 2 and not on_host(left):
+        # one product; CuPy makes one for each matrix, and fails at it in bfloat16 (its #10317)
         rows = left.reshape(-1, left.shape[-1])
     products = (rows @ right).astype(left.dtype, copy=False)
     return products.reshape(*left.shape[:-1], right.shape[1])

@@ -49,6 +49,8 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
         out = kwargs.pop("out", (None,))[0]
         if out is not None:
             kwargs["out"] = _own(out)
+        if ufunc is np.matmul and any(x.ndim > 2 for x in inputs):
+            raise TypeError("CuPy 14 fails at products of stacks of 16-bit matrices")
         result = ufunc(*map(_operand, inputs), **kwargs)
         if out is not None:
             return out
