@@ -40,6 +40,12 @@ class JobSection:
     dtype: str = _key(
         "float32", "Type of parameters and activations.", choices=("float32", "float64")
     )
+    precision: str = _key(
+        "float32",
+        "Layers of 16 bits, `bf16` or `fp16` (which scales the loss), on float32 parameters; "
+        "`float32`: layers compute in `dtype` (see docs/gpu.md).",
+        choices=("float32", "bf16", "fp16"),
+    )
     blas_threads: int = _key(
         0,
         "Threads per rank for matrix products; 0 divides the node's cores by its ranks.",
@@ -57,6 +63,11 @@ class ClusterSection:
         choices=("spread", "pack", "list"),
     )
     server_ranks: list[int] = _key([], 'The servers\' ranks with `placement = "list"`.')
+    device: str = _key(
+        "cpu",
+        "Where workers compute: `cpu`, or `cuda`, a GPU of their node for each (see docs/gpu.md).",
+        choices=("cpu", "cuda"),
+    )
 
 
 @dataclass(frozen=True)

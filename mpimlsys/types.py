@@ -46,10 +46,13 @@ class Phase:
         training: whether dropout is active and activations are kept for backward.
         rng: the random generator of this step and rank, a pure function of
             (seed, step, rank), so that nothing needs to be saved.
+        checked: whether indices are checked although they are on a device, which one then waits
+            for.
     """
 
     training: bool
     rng: np.random.Generator
+    checked: bool = False
 
 
 class ParameterLike(Protocol):

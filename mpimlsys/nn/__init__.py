@@ -1,4 +1,4 @@
-"""Layers, losses and models on NumPy and numba, in float32 and float64."""
+"""Layers, losses and models on NumPy and numba, or on CuPy; in float32, float64 or 16 bits."""
 
 from mpimlsys.nn import init, models
 from mpimlsys.nn.activation import Dropout, ReLU, Sigmoid, Tanh

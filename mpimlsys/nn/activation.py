@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mpimlsys.errors import ConfigError
+from mpimlsys.kernels.arrays import namespace
 from mpimlsys.nn.module import Module
 from mpimlsys.types import Array, Phase, Ready
 
@@ -68,8 +69,9 @@ class Dropout(Module):
         if not phase.training or self._p == 0:
             self._mask = None
             return inputs
+        # drawn on the host, so that the draw does not depend on the device
         kept = phase.rng.random(inputs.shape, np.float32) >= self._p
-        self._mask = kept * inputs.dtype.type(1 / (1 - self._p))
+        self._mask = namespace(inputs).asarray(kept) * inputs.dtype.type(1 / (1 - self._p))
         return inputs * self._mask
 
     def backward(self, grad: Array, ready: Ready) -> Array:

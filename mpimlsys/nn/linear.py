@@ -6,9 +6,11 @@ import math
 
 import numpy as np
 
+from mpimlsys import kernels
 from mpimlsys.errors import ConfigError
+from mpimlsys.kernels.arrays import namespace
 from mpimlsys.nn import init
-from mpimlsys.nn.module import Buffer, Module, Parameter
+from mpimlsys.nn.module import Buffer, Module, Parameter, product
 from mpimlsys.types import Array, Phase, Ready
 
 # PyTorch's default for the weights of linear and convolution layers
@@ -48,7 +50,7 @@ class Linear(Module):
                 f"a linear layer of {width} inputs got {inputs.shape[-1]} (shape {inputs.shape})."
             )
         self._rows = inputs.reshape(-1, width)
-        outputs = self._rows @ self.weight.value.T
+        outputs = product(self._rows, self.weight.value.T)
         if self.bias is not None:
             outputs += self.bias.value
         return outputs.reshape(*inputs.shape[:-1], outputs.shape[1])
@@ -56,11 +58,12 @@ class Linear(Module):
     def backward(self, grad: Array, ready: Ready) -> Array:
         rows = grad.reshape(-1, self.weight.shape[0])
         if self.bias is not None:
-            self.bias.grad[...] += rows.sum(axis=0)
+            self.bias.add(rows.sum(axis=0, dtype=self.bias.grad.dtype))
             ready(self.bias)
-        self.weight.grad[...] += rows.T @ self._rows
+        self.weight.add(rows.T @ self._rows)
         ready(self.weight)
-        return (rows @ self.weight.value).reshape(*grad.shape[:-1], self.weight.shape[1])
+        inner = product(rows, self.weight.value)
+        return inner.reshape(*grad.shape[:-1], self.weight.shape[1])
 
 
 class Conv2d(Module):
@@ -104,8 +107,6 @@ class Conv2d(Module):
         self._buffers = [Buffer() for _ in range(4)]
 
     def forward(self, inputs: Array, phase: Phase) -> Array:
-        from mpimlsys.kernels import jit
-
         del phase
         outputs, channels, kernel, _ = self.weight.shape
         if inputs.ndim != 4 or inputs.shape[1] != channels:
@@ -120,35 +121,34 @@ class Conv2d(Module):
         if out_height < 1 or out_width < 1:
             raise ConfigError(f"images of {height}x{width} are smaller than the kernel {kernel}.")
         count = samples * out_height * out_width
-        columns, product, _, _ = self._buffers
-        self._columns = columns.take((channels * kernel * kernel, count), inputs.dtype)
-        images = np.ascontiguousarray(inputs.transpose(1, 2, 3, 0))
-        jit.im2col(images, kernel, self._stride, self._padding, self._columns)
-        result = product.take((outputs, count), inputs.dtype)
+        columns, products, _, _ = self._buffers
+        self._columns = columns.take((channels * kernel * kernel, count), inputs)
+        images = namespace(inputs).ascontiguousarray(inputs.transpose(1, 2, 3, 0))
+        kernels.of(images).im2col(images, kernel, self._stride, self._padding, self._columns)
+        result = products.take((outputs, count), inputs)
         np.matmul(self.weight.value.reshape(outputs, -1), self._columns, out=result)
         if self.bias is not None:
             result += self.bias.value[:, None]
         return result.reshape(outputs, out_height, out_width, samples).transpose(3, 0, 1, 2)
 
     def backward(self, grad: Array, ready: Ready) -> Array:
-        from mpimlsys.kernels import jit
-
         outputs, channels, kernel, _ = self.weight.shape
-        rows = np.ascontiguousarray(grad.transpose(1, 2, 3, 0)).reshape(outputs, -1)
+        rows = namespace(grad).ascontiguousarray(grad.transpose(1, 2, 3, 0)).reshape(outputs, -1)
         if self.bias is not None:
-            self.bias.grad[...] += rows.sum(axis=1)
+            self.bias.add(rows.sum(axis=1, dtype=self.bias.grad.dtype))
             ready(self.bias)
         # this way round the long matrix is read along its rows, which is a third faster
-        self.weight.grad.reshape(outputs, -1)[...] += (self._columns @ rows.T).T
+        change = self.weight.grad.reshape(outputs, -1)
+        change += (self._columns @ rows.T).T
         ready(self.weight)
         if not self._input_gradient:
-            return np.zeros(self._shape, grad.dtype)
+            return namespace(grad).zeros(self._shape, grad.dtype)
         _, _, spread, pixels = self._buffers
-        columns = spread.take(self._columns.shape, grad.dtype)
+        columns = spread.take(self._columns.shape, grad)
         np.matmul(self.weight.value.reshape(outputs, -1).T, rows, out=columns)
         samples, _, height, width = self._shape
-        images = pixels.take((channels, height, width, samples), grad.dtype)
-        jit.col2im(columns, kernel, self._stride, self._padding, images)
+        images = pixels.take((channels, height, width, samples), grad)
+        kernels.of(images).col2im(columns, kernel, self._stride, self._padding, images)
         return images.transpose(3, 0, 1, 2)
 
 
@@ -172,8 +172,6 @@ class MaxPool2d(Module):
             raise ConfigError(f"a pooling window of {size} pixels is too large; at most 16.")
 
     def forward(self, inputs: Array, phase: Phase) -> Array:
-        from mpimlsys.kernels import jit
-
         del phase
         samples, channels, height, width = self._shape = inputs.shape
         out_height, out_width = (
@@ -183,21 +181,21 @@ class MaxPool2d(Module):
             raise ConfigError(
                 f"images of {height}x{width} are smaller than the window {self._size}."
             )
-        images = np.ascontiguousarray(inputs.transpose(1, 2, 3, 0))
+        images = namespace(inputs).ascontiguousarray(inputs.transpose(1, 2, 3, 0))
         shape = (channels, out_height, out_width, samples)
-        pooled = self._buffers[0].take(shape, inputs.dtype)
-        self._winners = self._buffers[1].take(shape, np.dtype(np.uint8))
-        jit.max_pool(images, self._size, self._stride, pooled, self._winners)
+        pooled = self._buffers[0].take(shape, inputs)
+        self._winners = self._buffers[1].take(shape, inputs, np.uint8)
+        layout = self._size, self._stride
+        kernels.of(images).max_pool(images, *layout, pooled, self._winners)
         return pooled.transpose(3, 0, 1, 2)
 
     def backward(self, grad: Array, ready: Ready) -> Array:
-        from mpimlsys.kernels import jit
-
         del ready
         samples, channels, height, width = self._shape
-        change = np.ascontiguousarray(grad.transpose(1, 2, 3, 0))
-        images = self._buffers[2].take((channels, height, width, samples), grad.dtype)
-        jit.max_pool_backward(change, self._winners, self._size, self._stride, images)
+        change = namespace(grad).ascontiguousarray(grad.transpose(1, 2, 3, 0))
+        images = self._buffers[2].take((channels, height, width, samples), grad)
+        layout = self._size, self._stride
+        kernels.of(images).max_pool_backward(change, self._winners, *layout, images)
         return images.transpose(3, 0, 1, 2)
 
 

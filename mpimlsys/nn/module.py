@@ -18,6 +18,9 @@ A layer with parameters of its own has them as :class:`Parameter` attributes, ad
 can travel while backward goes on.
 
 What ``forward`` and ``backward`` return may be overwritten by the module's next call.
+
+Arrays are NumPy's or, on a GPU, CuPy's, on which NumPy's functions work too. Make new ones with
+``np.zeros_like`` and its like, or with the functions of ``mpimlsys.kernels.arrays.namespace(x)``.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from typing import Any
 import numpy as np
 
 from mpimlsys.errors import ConfigError
+from mpimlsys.kernels.arrays import namespace, on_host
 from mpimlsys.nn.init import Initializer
 from mpimlsys.types import Array, Phase, Ready
 
@@ -71,6 +75,11 @@ class Parameter:
         if self._grad is None:
             raise ConfigError(_UNATTACHED)
         return self._grad
+
+    def add(self, gradient: Array) -> None:
+        """Add to ``grad``, which may be of wider numbers."""
+        grad = self.grad
+        grad += gradient
 
     def attach(self, name: str, value: Array, grad: Array) -> None:
         """Take a place in the flat arrays."""
@@ -170,13 +179,32 @@ class Buffer:
     def __init__(self) -> None:
         self._memory = np.empty(0, np.uint8)
 
-    def take(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
-        """An uninitialised array; the one taken before is given up."""
+    def take(self, shape: Sequence[int], like: Array, dtype: Any = None) -> Array:
+        """An uninitialised array where ``like`` is; the one taken before is given up.
+
+        Args:
+            shape: of the array.
+            like: whose device and, by default, dtype it has.
+            dtype: another one.
+        """
+        dtype = np.dtype(dtype or like.dtype)
+        if not on_host(like):  # CuPy itself keeps memory for the next time
+            return namespace(like).empty(shape, dtype)
         nbytes = int(np.prod(shape)) * dtype.itemsize
         if self._memory.nbytes < nbytes + 64:
             self._memory = np.empty(nbytes + 64, np.uint8)
         start = -self._memory.ctypes.data % 64
         return self._memory[start : start + nbytes].view(dtype).reshape(shape)
+
+
+def product(left: Array, right: Array) -> Array:
+    """The product with a matrix in the dtype of ``left``; NumPy's is wider for bfloat16."""
+    rows = left
+    if left.ndim > 2 and not on_host(left):
+        # one product; CuPy makes one for each matrix, and fails at it in bfloat16 (its #10317)
+        rows = left.reshape(-1, left.shape[-1])
+    products = (rows @ right).astype(left.dtype, copy=False)
+    return products.reshape(*left.shape[:-1], right.shape[1])
 
 
 _UNATTACHED = (

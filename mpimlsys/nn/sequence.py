@@ -6,10 +6,12 @@ import math
 
 import numpy as np
 
+from mpimlsys import kernels
 from mpimlsys.errors import ConfigError
+from mpimlsys.kernels.arrays import namespace, on_host, wide
 from mpimlsys.nn import init
 from mpimlsys.nn.activation import sigmoid
-from mpimlsys.nn.module import Module, Parameter
+from mpimlsys.nn.module import Module, Parameter, product
 from mpimlsys.types import Array, Phase, Ready
 
 
@@ -22,30 +24,39 @@ class Embedding(Module):
 
     Shapes:
         x (...) integers in [0, count), y (..., width), weight (count, width).
+
+    On a device an index out of range gives a row of NaN, as a check would wait for the device; a
+    phase that is ``checked`` finds it.
     """
 
     def __init__(self, count: int, width: int) -> None:
         self.weight = Parameter((count, width), init.normal(1.0))
 
     def forward(self, inputs: Array, phase: Phase) -> Array:
-        del phase
-        count = self.weight.shape[0]
-        if inputs.size and (inputs.min() < 0 or inputs.max() >= count):
-            raise ConfigError(
-                f"an index of {inputs.max() if inputs.max() >= count else inputs.min()} is outside "
-                f"the embedding's {count} rows."
-            )
         self._indices = inputs
-        return self.weight.value[inputs]
+        if phase.checked or on_host(inputs):
+            self._check(inputs)
+            return self.weight.value[inputs]
+        known = (inputs >= 0) & (inputs < self.weight.shape[0])
+        rows = self.weight.value[inputs]
+        rows = np.where(known[..., None], rows, rows.dtype.type(np.nan))
+        return rows.astype(self.weight.value.dtype, copy=False)  # CuPy's "where" widens bfloat16
 
     def backward(self, grad: Array, ready: Ready) -> Array:
-        from mpimlsys.kernels import jit
-
-        width = self.weight.shape[1]
-        rows = np.ascontiguousarray(self._indices.reshape(-1).astype(np.int64, copy=False))
-        jit.scatter_add(rows, np.ascontiguousarray(grad).reshape(-1, width), self.weight.grad)
+        xp, width = namespace(grad), self.weight.shape[1]
+        rows = xp.ascontiguousarray(self._indices.reshape(-1).astype(np.int64, copy=False))
+        updates = xp.ascontiguousarray(grad).reshape(-1, width)
+        kernels.of(updates).scatter_add(rows, updates, self.weight.grad)
         ready(self.weight)
-        return np.zeros(self._indices.shape, grad.dtype)
+        return xp.zeros(self._indices.shape, grad.dtype)
+
+    def _check(self, indices: Array) -> None:
+        count = self.weight.shape[0]
+        if indices.size and (indices.min() < 0 or indices.max() >= count):
+            raise ConfigError(
+                f"an index of {indices.max() if indices.max() >= count else indices.min()} is "
+                f"outside the embedding's {count} rows."
+            )
 
 
 class LayerNorm(Module):
@@ -66,22 +77,26 @@ class LayerNorm(Module):
 
     def forward(self, inputs: Array, phase: Phase) -> Array:
         del phase
-        centred = inputs - inputs.mean(axis=-1, keepdims=True)
+        numbers = wide(inputs)
+        centred = numbers - numbers.mean(axis=-1, keepdims=True)
         variance = np.square(centred).mean(axis=-1, keepdims=True)
-        self._scale = 1 / np.sqrt(variance + inputs.dtype.type(self._eps))
+        self._scale = 1 / np.sqrt(variance + numbers.dtype.type(self._eps))
         self._normal = centred * self._scale
-        return self._normal * self.weight.value + self.bias.value
+        outputs = self._normal * self.weight.value + self.bias.value
+        return outputs.astype(inputs.dtype, copy=False)
 
     def backward(self, grad: Array, ready: Ready) -> Array:
         axes = tuple(range(grad.ndim - 1))
-        self.bias.grad[...] += grad.sum(axis=axes)
+        numbers = wide(grad)
+        self.bias.add(numbers.sum(axis=axes))
         ready(self.bias)
-        self.weight.grad[...] += (grad * self._normal).sum(axis=axes)
+        self.weight.add((numbers * self._normal).sum(axis=axes))
         ready(self.weight)
-        inner = grad * self.weight.value
+        inner = numbers * self.weight.value
         mean = inner.mean(axis=-1, keepdims=True)
         along = (inner * self._normal).mean(axis=-1, keepdims=True)
-        return (inner - mean - self._normal * along) * self._scale
+        outer = (inner - mean - self._normal * along) * self._scale
+        return outer.astype(grad.dtype, copy=False)
 
 
 class _Recurrent(Module):
@@ -105,23 +120,23 @@ class _Recurrent(Module):
                 f"a recurrent layer got inputs of shape {inputs.shape}; it needs (samples, time, "
                 f"{self.weight_ih.shape[1]})."
             )
-        self._inputs = np.ascontiguousarray(inputs.transpose(1, 0, 2))
-        projected = self._inputs @ self.weight_ih.value.T
+        self._inputs = namespace(inputs).ascontiguousarray(inputs.transpose(1, 0, 2))
+        projected = product(self._inputs, self.weight_ih.value.T)
         projected += self.bias_ih.value + self.bias_hh.value
         return projected
 
     def _finish(self, gates: Array, states: Array, ready: Ready) -> Array:
         """Weight gradients from the gates' gradients (T, N, ...) and the states (T + 1, N, H)."""
         flat = gates.reshape(-1, gates.shape[2])
-        bias = flat.sum(axis=0)
+        bias = flat.sum(axis=0, dtype=self.bias_hh.grad.dtype)
         for parameter in (self.bias_hh, self.bias_ih):
-            parameter.grad[...] += bias
+            parameter.add(bias)
             ready(parameter)
-        self.weight_hh.grad[...] += flat.T @ states[:-1].reshape(-1, self.hidden)
+        self.weight_hh.add(flat.T @ states[:-1].reshape(-1, self.hidden))
         ready(self.weight_hh)
-        self.weight_ih.grad[...] += flat.T @ self._inputs.reshape(len(flat), self._inputs.shape[2])
+        self.weight_ih.add(flat.T @ self._inputs.reshape(len(flat), self._inputs.shape[2]))
         ready(self.weight_ih)
-        return (gates @ self.weight_ih.value).transpose(1, 0, 2)
+        return product(gates, self.weight_ih.value).transpose(1, 0, 2)
 
 
 class RNN(_Recurrent):
@@ -145,22 +160,23 @@ class RNN(_Recurrent):
         del phase
         gates = self._project(inputs)
         steps, samples = gates.shape[:2]
-        self._states = np.zeros((steps + 1, samples, self.hidden), gates.dtype)
+        self._states = namespace(gates).zeros((steps + 1, samples, self.hidden), gates.dtype)
         recurrent = self.weight_hh.value.T
         for t in range(steps):
-            gates[t] += self._states[t] @ recurrent
-            np.tanh(gates[t], out=self._states[t + 1])
+            gate = gates[t]
+            gate += product(self._states[t], recurrent)
+            np.tanh(gate, out=self._states[t + 1])
         return self._states[1:].transpose(1, 0, 2)
 
     def backward(self, grad: Array, ready: Ready) -> Array:
         states = self._states
         outer = grad.transpose(1, 0, 2)
-        gates = np.empty(states[1:].shape, grad.dtype)
-        state = np.zeros(states.shape[1:], grad.dtype)
+        gates = np.empty_like(states[1:])
+        state = np.zeros_like(states[0])
         for t in reversed(range(len(outer))):
             state += outer[t]
             np.multiply(state, 1 - np.square(states[t + 1]), out=gates[t])
-            state = gates[t] @ self.weight_hh.value
+            state = product(gates[t], self.weight_hh.value)
         return self._finish(gates, states, ready)
 
 
@@ -188,20 +204,21 @@ class LSTM(_Recurrent):
         del phase
         self._gates = gates = self._project(inputs)
         steps, samples = gates.shape[:2]
-        h = self.hidden
-        self._states = np.zeros((steps + 1, samples, h), gates.dtype)
-        self._cells = np.zeros((steps + 1, samples, h), gates.dtype)
-        self._squashed = np.empty((steps, samples, h), gates.dtype)
+        xp, h = namespace(gates), self.hidden
+        self._states = xp.zeros((steps + 1, samples, h), gates.dtype)
+        self._cells = xp.zeros((steps + 1, samples, h), gates.dtype)
+        self._squashed = xp.empty((steps, samples, h), gates.dtype)
         recurrent = self.weight_hh.value.T
         for t in range(steps):
             gate = gates[t]
-            gate += self._states[t] @ recurrent
+            gate += product(self._states[t], recurrent)
             gate[:, : 2 * h] = sigmoid(gate[:, : 2 * h])
             gate[:, 2 * h : 3 * h] = np.tanh(gate[:, 2 * h : 3 * h])
             gate[:, 3 * h :] = sigmoid(gate[:, 3 * h :])
             enter, forget, cell, leave = (gate[:, k * h : (k + 1) * h] for k in range(4))
             np.multiply(forget, self._cells[t], out=self._cells[t + 1])
-            self._cells[t + 1] += enter * cell
+            memory = self._cells[t + 1]
+            memory += enter * cell
             np.tanh(self._cells[t + 1], out=self._squashed[t])
             np.multiply(leave, self._squashed[t], out=self._states[t + 1])
         return self._states[1:].transpose(1, 0, 2)
@@ -210,7 +227,7 @@ class LSTM(_Recurrent):
         h = self.hidden
         outer = grad.transpose(1, 0, 2)
         gates = np.empty_like(self._gates)
-        state = np.zeros(self._states.shape[1:], grad.dtype)
+        state = np.zeros_like(self._states[0])
         memory = np.zeros_like(state)
         for t in reversed(range(len(outer))):
             gate, squashed = self._gates[t], self._squashed[t]
@@ -221,6 +238,6 @@ class LSTM(_Recurrent):
             gates[t, :, h : 2 * h] = memory * self._cells[t] * forget * (1 - forget)
             gates[t, :, 2 * h : 3 * h] = memory * enter * (1 - np.square(cell))
             gates[t, :, 3 * h :] = state * squashed * leave * (1 - leave)
-            state = gates[t] @ self.weight_hh.value
+            state = product(gates[t], self.weight_hh.value)
             memory *= forget
         return self._finish(gates, self._states, ready)

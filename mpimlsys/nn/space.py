@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mpimlsys.errors import ConfigError
+from mpimlsys.kernels.arrays import fill, namespace, to_host
 from mpimlsys.nn.module import Module, Parameter
 from mpimlsys.types import Array, Bucket, Segment, State
 
@@ -25,11 +26,13 @@ class FlatSpace:
     Args:
         model: its parameters get their memory here.
         dtype: ``"float32"`` or ``"float64"``.
-        allocate: ``(count, dtype) -> array``, such as ``Context.empty``.
+        allocate: ``(count, dtype) -> array``, such as ``Context.empty`` or ``cupy.empty``; where
+            the arrays are, the model computes.
         bucket_bytes: a bucket is closed when it has grown to this size.
+        half: the model computes from a copy of the parameters in this dtype, see :meth:`refresh`.
 
     Attributes:
-        parameters, gradients: (n,) arrays.
+        parameters, gradients: (n,) arrays of ``dtype``.
         segments: place of every parameter, in the order of the arrays.
         buckets: contiguous, covering everything; each parameter lies in one bucket.
 
@@ -44,6 +47,7 @@ class FlatSpace:
         *,
         allocate: Allocate = np.empty,
         bucket_bytes: int = 1 << 20,
+        half: np.dtype[Any] | None = None,
     ) -> None:
         if dtype not in ("float32", "float64"):
             raise ConfigError(f"dtype = {dtype!r}; use 'float32' or 'float64'.")
@@ -57,11 +61,14 @@ class FlatSpace:
         self.parameters = allocate(total, kind)
         self.gradients = allocate(total, kind)
         self.gradients[...] = 0
+        self._used = self.parameters
+        if half is not None:
+            self._used = namespace(self.parameters).empty(total, half)
         segments = []
         start = 0
         for name, parameter in reversed(self._named):
             stop = start + parameter.size
-            parameter.attach(name, self.parameters[start:stop], self.gradients[start:stop])
+            parameter.attach(name, self._used[start:stop], self.gradients[start:stop])
             segments.append(Segment(name, start, stop, parameter.decay, parameter.shape))
             start = stop
         self.segments = tuple(segments)
@@ -81,11 +88,19 @@ class FlatSpace:
         Args:
             seed: each parameter draws from a generator of (seed, its position).
         """
-        for position, (_, parameter) in enumerate(self._named):
+        values = self.state_dict()
+        for position, (name, parameter) in enumerate(self._named):
             key = np.array([seed, position], np.uint64)
             counter = np.array([0, 0, 2, 0], np.uint64)  # apart from dropout and shuffling
             rng = np.random.Generator(np.random.Philox(key=key, counter=counter))
-            parameter.value[...] = parameter.init(rng, parameter.shape)
+            fill(values[name], parameter.init(rng, parameter.shape))
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Have the model compute from what the parameters now are, if it has a copy of them."""
+        if self._used is not self.parameters:
+            with np.errstate(over="ignore"):  # infinity, as float16 has it
+                self._used[...] = self.parameters
 
     def zero_gradients(self) -> None:
         """Set all gradients to 0."""
@@ -124,11 +139,15 @@ class FlatSpace:
 
     def digest(self) -> str:
         """A fingerprint of all parameters, as hexadecimal digits."""
-        return hashlib.blake2b(self.parameters.tobytes(), digest_size=16).hexdigest()
+        return hashlib.blake2b(to_host(self.parameters).tobytes(), digest_size=16).hexdigest()
 
     def state_dict(self) -> State:
         """Name to array, as views."""
-        return {name: parameter.value for name, parameter in self._named}
+        places = {segment.name: segment for segment in self.segments}
+        return {
+            name: self.parameters[places[name].start : places[name].stop].reshape(parameter.shape)
+            for name, parameter in self._named
+        }
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
         """Copy values in.
@@ -152,7 +171,8 @@ class FlatSpace:
                     f"the saved state belongs to another model: {name} has shape "
                     f"{state[name].shape}, here {value.shape}."
                 )
-            value[...] = state[name]
+            fill(value, state[name])
+        self.refresh()
 
 
 def _cut(segments: tuple[Segment, ...], gradients: Array, bucket_bytes: int) -> tuple[Bucket, ...]:

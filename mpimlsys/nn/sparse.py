@@ -15,7 +15,7 @@ import numpy as np
 from mpimlsys.nn import init
 from mpimlsys.nn.activation import ReLU
 from mpimlsys.nn.linear import Linear
-from mpimlsys.nn.losses import BCEWithLogitsLoss, CrossEntropyLoss, Loss, MSELoss
+from mpimlsys.nn.losses import BCEWithLogitsLoss, CrossEntropyLoss, Loss, MSELoss, Number
 from mpimlsys.nn.module import Module, Parameter, Sequential
 from mpimlsys.nn.served import ServedEmbedding
 from mpimlsys.types import Array, Phase, Ready
@@ -28,11 +28,11 @@ class _Counted:
         self._loss, self.samples = loss, 1
         self.measure_name = loss.measure_name
 
-    def __call__(self, outputs: Array, targets: Array, samples: int) -> tuple[float, Array]:
+    def __call__(self, outputs: Array, targets: Array, samples: int) -> tuple[Number, Array]:
         self.samples = samples
         return self._loss(outputs, targets, samples)
 
-    def measure(self, outputs: Array, targets: Array) -> float:
+    def measure(self, outputs: Array, targets: Array) -> Number:
         """As the loss."""
         return self._loss.measure(outputs, targets)
 

@@ -62,7 +62,7 @@ class CompressedAdam(Flat):
         # without a correction that grows for ever: the variance stands still, the momentum goes on
         of_mean = kind(lr / (1 - beta1**self.steps))
         of_square = kind(1 / math.sqrt(1 - beta2**self.variance_steps))
-        for block in self._blocks(len(parameters)):
+        for block in self._blocks(parameters):
             mean, square = self.state["mean"][block], self.state["square"][block]
             if dense:
                 mean *= kind(beta1)

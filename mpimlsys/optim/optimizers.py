@@ -1,7 +1,8 @@
 """SGD, Adam, AdamW and LAMB on flat arrays, in place.
 
 All but LAMB work element by element, so that a step on a part of the arrays gives the same bits
-as the same part of a step on the whole. They work in blocks that stay in the cache.
+as the same part of a step on the whole. They work in blocks that stay in the cache, on a
+GPU in one.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from mpimlsys.errors import ConfigError
+from mpimlsys.kernels.arrays import fill, on_host
 from mpimlsys.types import Array, Segment, State
 
 _BLOCK = 1 << 15  # elements: a handful of such arrays fit a second-level cache
@@ -81,12 +83,14 @@ class Flat:
                 raise ConfigError(
                     f"the saved {name} has {state[name].size} elements, not {mine.size}."
                 )
-            mine[...] = state[name]
+            fill(mine, state[name])
         self.steps = int(state["steps"])
 
-    def _blocks(self, count: int) -> Iterator[slice]:
-        for start in range(0, count, _BLOCK):
-            yield slice(start, min(start + _BLOCK, count))
+    def _blocks(self, parameters: Array) -> Iterator[slice]:
+        count = len(parameters)
+        size = _BLOCK if on_host(parameters) else max(1, count)  # each block is a launch on a GPU
+        for start in range(0, count, size):
+            yield slice(start, min(start + size, count))
 
     def _decay_of(self, block: slice) -> Array | float:
         return self._decay if isinstance(self._decay, float) else self._decay[block]
@@ -114,7 +118,7 @@ class SGD(Flat):
     def step(self, parameters: Array, gradients: Array, lr: float) -> None:
         """Update ``parameters``; ``gradients`` are left as they are."""
         kind = parameters.dtype.type
-        for block in self._blocks(len(parameters)):
+        for block in self._blocks(parameters):
             value, gradient = parameters[block], gradients[block]
             if self.weight_decay:
                 gradient = gradient + self._decay_of(block) * value
@@ -164,7 +168,7 @@ class Adam(Flat):
                 self._lamb(parameters, gradients, slice(segment.start, segment.stop), lr)
             return
         kind = parameters.dtype.type
-        for block in self._blocks(len(parameters)):
+        for block in self._blocks(parameters):
             value, gradient = parameters[block], gradients[block]
             if self.weight_decay and self.kind == "adamw":
                 value *= 1 - kind(lr) * self._decay_of(block)
@@ -191,9 +195,11 @@ class Adam(Flat):
         update = self._direction(gradients[part], part)
         if self.weight_decay:
             update += self._decay_of(part) * value
-        norm, length = (float(np.linalg.norm(x.astype(np.float64))) for x in (value, update))
-        trust = norm / length if norm > 0 and length > 0 else 1.0
-        value -= parameters.dtype.type(lr * trust) * update
+        # numbers of 0 axes, so that nobody waits for a device
+        norm, length = (np.linalg.norm(x.astype(np.float64)) for x in (value, update))
+        moves = (norm > 0) & (length > 0)
+        trust = np.where(moves, norm / np.where(moves, length, 1.0), 1.0)
+        value -= (lr * trust).astype(parameters.dtype) * update
 
 
 def sgd(

@@ -154,6 +154,8 @@ def make_trainer(
         dtype=job.job.dtype,
         seed=job.job.seed,
         bucket_bytes=job.exchange.bucket_bytes,
+        device=job.cluster.device,
+        precision=job.job.precision,
     )
 
 

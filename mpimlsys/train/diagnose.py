@@ -27,7 +27,8 @@ def first_nonfinite(model: Module, space: FlatSpace, inputs: Array, phase: Phase
     """
     if place := nonfinite_parameter(space):
         return place
-    if np.issubdtype(inputs.dtype, np.floating) and not np.isfinite(inputs).all():
+    # bfloat16 is no kind of NumPy's floats
+    if inputs.dtype.names is None and inputs.dtype.kind in "fV" and not np.isfinite(inputs).all():
         return "the inputs"
     found: list[str] = []
     watched = [(name, layer) for name, layer in model.named_modules() if name]

@@ -22,6 +22,7 @@ import numpy as np
 
 from mpimlsys.context import Context
 from mpimlsys.errors import ConfigError, MpimlsysError, Timeout
+from mpimlsys.kernels.arrays import to_host
 from mpimlsys.train import checkpoint
 from mpimlsys.train.checkpoint_files import Entry
 from mpimlsys.train.durable import cannot_write
@@ -178,7 +179,7 @@ class Saver:
         for part in parts:
             stop = start + part.values.nbytes
             values = self._copy[start:stop].view(part.values.dtype)
-            values[...] = part.values
+            values[...] = to_host(part.values)
             copied.append(replace(part, values=values))
             start = stop
         return copied

@@ -30,7 +30,7 @@ def banner(ctx: Context, bench: Workbench, threads: int) -> str:
         [
             f"mpimlsys {__version__}: {job.job.name}, {ranks}, {blas}",
             f"  model  {job.model.name}, {bench.trainer.space.parameters.size:,} "
-            f"parameters{rows}, {job.job.dtype}",
+            f"parameters{rows}, {_numbers(job)}",
             f"  data   {job.data.source}, {len(bench.train):,} {bench.description.unit}{test}; "
             f"{batch:,} per step",
             f"  run    {job.out}",
@@ -59,6 +59,13 @@ def ending(ctx: Context, job: Job, evaluation: Evaluation, result: Mapping[str, 
             f"  tensorboard --logdir {job.out}",
         ]
     )
+
+
+def _numbers(job: Job) -> str:
+    """What is computed with, and where."""
+    precision, device = job.job.precision, job.cluster.device
+    layers = f", layers in {precision}" if precision != "float32" else ""
+    return f"{job.job.dtype}{layers}{', on a GPU of each' * (device == 'cuda')}"
 
 
 def clock_remark(clocks: Sequence[float]) -> str:

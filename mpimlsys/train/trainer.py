@@ -7,7 +7,6 @@ that must survive a restart is in ``state_dict()``.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import replace
 from time import perf_counter
 from types import MappingProxyType
 from typing import Any
@@ -15,21 +14,23 @@ from typing import Any
 import numpy as np
 
 from mpimlsys import context
-from mpimlsys.compress import Codec, Compression
 from mpimlsys.context import Context, raise_together
 from mpimlsys.data import ArrayDataset, Prefetcher, epoch_order, shard, steps_per_epoch
 from mpimlsys.errors import ConfigError, Diverged, MpimlsysError
 from mpimlsys.exchange import AllReduce, ParameterServers
+from mpimlsys.kernels.arrays import fill, to_host
 from mpimlsys.nn import FlatSpace, Module
+from mpimlsys.nn.losses import Number
 from mpimlsys.optim import clip_by_global_norm
 from mpimlsys.train.ballot import Ballots, estimate
+from mpimlsys.train.combination import exchange_for
+from mpimlsys.train.compute import Compute
 from mpimlsys.train.diagnose import diverged, first_nonfinite, nonfinite_parameter
+from mpimlsys.train.passes import Passes, parts
 from mpimlsys.train.progress import Progress
 from mpimlsys.train.report import Clock, Evaluation, Intentions, StepReport
 from mpimlsys.train.signals import STOP_SIGNALS
 from mpimlsys.types import Array, Bucket, Dataset, Exchange, IntArray, Phase, State
-
-_EVALUATION_BATCH = 256
 
 # what the ranks add up beside the gradients: the loss, and votes
 _LOSS, _FAILED, _CHECKPOINT, _WRITTEN, _STOP = range(5)
@@ -50,9 +51,11 @@ class Trainer:
         dtype: ``"float32"`` or ``"float64"``.
         seed: of initialisation, shuffling and dropout.
         bucket_bytes: gradients are exchanged in pieces of about this size.
+        device: ``"cpu"``, or ``"cuda"``: each rank of a node computes on the GPU of its number.
+        precision: ``"bf16"`` or ``"fp16"`` for layers of 16 bits, by default ``"float32"``.
 
     Raises:
-        ConfigError: the model has no parameters or no loss.
+        ConfigError: the model has no parameters or no loss, there is no such device.
 
     Example:
         >>> trainer = Trainer(nn.models.build("mlp", ...), optimizer=optim.sgd(0.1))
@@ -72,6 +75,8 @@ class Trainer:
         dtype: str = "float32",
         seed: int = 0,
         bucket_bytes: int = 1 << 20,
+        device: str = "cpu",
+        precision: str = "float32",
     ) -> None:
         self.context: Context = context.init().among_peers()
         self.model = model
@@ -87,19 +92,30 @@ class Trainer:
         self.seed = seed
         self.steps_done = 0
         ctx = self.context
-        self.space = FlatSpace(model, dtype, allocate=ctx.empty, bucket_bytes=bucket_bytes)
+        with ctx.together():
+            how = exchange_for(
+                exchange or AllReduce(seed=seed),
+                optimizer,
+                clip_norm=clip_norm,
+                dtype=dtype,
+                device=device,
+                precision=precision,
+            )
+            self.compute = Compute(ctx, device, precision)
+        self.space = FlatSpace(
+            model,
+            dtype,
+            allocate=self.compute.empty,
+            bucket_bytes=bucket_bytes,
+            half=self.compute.half,
+        )
         self.space.initialise(seed)
-        ctx.native.broadcast(ctx.peers.transport, self.space.parameters, 0, timeout_s=ctx.timeout_s)
+        parameters = to_host(self.space.parameters)
+        ctx.native.broadcast(ctx.peers.transport, parameters, 0, timeout_s=ctx.timeout_s)
+        fill(self.space.parameters, parameters)
         optimizer.bind(self.space.parameters, self.space.segments)
         self._prepare = getattr(optimizer, "prepare", None)
-        how = _for_optimizer(optimizer, exchange or AllReduce(seed=seed))
-        if clip_norm and isinstance(how, ParameterServers):
-            error = ConfigError(
-                "a limit on the global norm (clip_norm) needs all gradients in one place, which "
-                "parameter servers do not have; leave it out."
-            )
-            error.on_all_ranks = True  # all have the same job
-            raise error
+        self._passes = Passes(model, self.loss, self.space, self.compute)
         self.exchange: Exchange = how.open(
             ctx,
             self.space.buckets,
@@ -214,12 +230,7 @@ class Trainer:
         failure: MpimlsysError | None = None
         share = shard(np.arange(len(data)), 0, len(data), ctx.group.rank, ctx.group.size)
         try:
-            for part in _parts(share, _EVALUATION_BATCH):
-                inputs, targets = data.batch(part)
-                outputs = self.model.forward(inputs, self._phase(training=False))
-                sums[0] += self.loss(outputs, targets, len(data))[0]
-                sums[1] += self.loss.measure(outputs, targets)
-                sums[2] += targets.size
+            sums = self._passes.measured(data, share, self._phase(training=False))
         except MpimlsysError as error:
             failure = error
         raise_together(ctx, failure)
@@ -238,19 +249,16 @@ class Trainer:
         Returns:
             (samples, ...) outputs: scores, not probabilities, for a classifier.
         """
-        phase = self._phase(training=False)
-        parts = [
-            np.array(self.model.forward(inputs[start : start + _EVALUATION_BATCH], phase))
-            for start in range(0, max(1, len(inputs)), _EVALUATION_BATCH)
-        ]
-        return np.concatenate(parts)
+        return self._passes.predicted(inputs, self._phase(training=False))
 
     def state_dict(self) -> State:
-        """Everything that the next step depends on, by name; arrays are views."""
+        """Everything that the next step depends on, by name; arrays are views, on the device."""
         state = {f"parameter.{name}": value for name, value in self.space.state_dict().items()}
         for part, owner in (("optimizer", self.optimizer), ("exchange", self.exchange)):
             state |= {f"{part}.{name}": value for name, value in owner.state_dict().items()}
         state["trainer.steps_done"] = np.array(self.steps_done, np.int64)
+        if scale := self.compute.scale:
+            state |= {f"trainer.{name}": value for name, value in scale.state_dict().items()}
         return state
 
     def own_state_dict(self) -> State | None:
@@ -275,6 +283,8 @@ class Trainer:
         self.optimizer.load_state_dict(_within("optimizer", state))
         self.exchange.load_state_dict(_within("exchange", state), _within("exchange", own))
         self.steps_done = int(state["trainer.steps_done"])
+        if scale := self.compute.scale:
+            scale.load_state_dict(_within("trainer", state))
 
     def check_finite(self) -> None:
         """Check that the parameters may be kept. Local; equal on all ranks.
@@ -322,24 +332,35 @@ class Trainer:
         self.exchange.begin_step(lr)
         begun: set[int] = set()
         ballot = np.zeros(_BALLOT, np.float64)
-        inputs = np.empty(0)
+        inputs, targets = np.empty(0), np.empty(0)
+        loss: Number = 0.0
         try:
             inputs, targets = next(batches)
             clock.lap("data")
             with np.errstate(over="ignore", invalid="ignore"):  # the loss tells, and is explained
-                ballot[_LOSS] = self._forward_backward(inputs, targets, samples, begun, clock)
+                loss = self._forward_backward(inputs, targets, samples, begun, clock)
         except MpimlsysError as error:
             self._failure = self._failure or error
         for bucket in space.buckets:
             # a rank without samples, or with an error, takes part with what it has
             if bucket.index not in begun:
                 self._begin(bucket)
+        self.exchange.finish()
+        to_read: list[Any] = [loss]
+        if self.compute.scale:
+            to_read.append(np.isfinite(space.gradients).all())
+        # the only place where a step waits for the device, unless its exchange does
+        ballot[_LOSS], *finite = self.compute.read(*to_read)
+        if not self.compute.is_host and not np.isfinite(ballot[_LOSS]):
+            try:
+                self._passes.check(inputs, targets, self._phase(training=True))
+            except MpimlsysError as error:
+                self._failure = self._failure or error
         ballot[_FAILED] = self._failure is not None
         ballot[_CHECKPOINT] = wish.checkpoint
         ballot[_WRITTEN] = wish.written
         if wish.stop_signal:
             ballot[_STOP + STOP_SIGNALS.index(wish.stop_signal)] = 1
-        self.exchange.finish()
         counted = self._ballots.cast(ballot)
         clock.lap("exchange")
         if counted is None:
@@ -353,7 +374,7 @@ class Trainer:
         if written or ballot[_CHECKPOINT]:
             self._heard_from = self.steps_done + 1
         self.exchange.note_loss(float(ballot[_LOSS]))
-        if not self.exchange.updates_parameters:
+        if not self.exchange.updates_parameters and self._may_update(finite, lr):
             if self.clip_norm:
                 clip_by_global_norm(space.gradients, self.clip_norm)
             self.optimizer.step(space.parameters, space.gradients, lr)
@@ -385,7 +406,7 @@ class Trainer:
 
     def _forward_backward(
         self, inputs: Array, targets: Array, samples: int, begun: set[int], clock: Clock
-    ) -> float:
+    ) -> Number:
         """This rank's share of the loss; its gradients go to the exchange as they get ready."""
 
         def ready(parameter: Any) -> None:
@@ -394,15 +415,18 @@ class Trainer:
                 begun.add(bucket.index)
                 self._begin(bucket)
 
-        loss = 0.0
+        loss: Number = 0.0
         phase = self._phase(training=True)
-        passes = _parts(np.arange(len(inputs)), -(-len(inputs) // self.accumulate))
+        passes = parts(np.arange(len(inputs)), -(-len(inputs) // self.accumulate))
+        inputs, targets = self.compute.inputs(inputs), self.compute.put(targets)
+        self.space.refresh()
         for number, part in enumerate(passes, start=1):
             rows = slice(part[0], part[-1] + 1)
-            outputs = self.model.forward(inputs[rows], phase)
+            outputs = self._passes.outputs(inputs[rows], phase)
             share, gradient = self.loss(outputs, targets[rows], samples)
-            loss += share
+            loss = loss + share
             clock.lap("forward")
+            gradient = self.compute.scaled(gradient)
             self.model.backward(gradient, ready if number == len(passes) else _not_yet)
             clock.lap("backward")
         if passes and (missing := self.space.missing()):
@@ -412,7 +436,13 @@ class Trainer:
             )
         return loss
 
+    def _may_update(self, finite: list[float], lr: float) -> bool:
+        """Whether the global gradient of the step can be used; the same on all ranks."""
+        scale = self.compute.scale
+        return scale is None or scale.may_update(bool(finite[0]), self.steps_done + 1, lr)
+
     def _begin(self, bucket: Bucket) -> None:
+        self.compute.unscale(bucket)
         if self._prepare is not None:
             self._prepare(bucket, self.context.group.size)
         self.exchange.begin(bucket)
@@ -432,6 +462,7 @@ class Trainer:
             )
         place = ""
         if len(inputs):
+            inputs = self.compute.inputs(inputs)
             place = first_nonfinite(self.model, self.space, inputs, self._phase(training=True))
         raise diverged(self.context, loss, step, lr, place)
 
@@ -449,30 +480,8 @@ def total_steps(count: int, batch_size: int, epochs: int, max_steps: int = 0) ->
     return min(total, max_steps) if max_steps else total
 
 
-def _for_optimizer(
-    optimizer: Any, exchange: AllReduce | ParameterServers
-) -> AllReduce | ParameterServers:
-    """The exchange, with the compression that a compressed optimiser is made for."""
-    dense_at = getattr(optimizer, "dense_at", None)
-    if dense_at is None or isinstance(exchange, ParameterServers):  # which refuse it
-        return exchange
-    if exchange.compress is not None:
-        error = ConfigError(
-            f"{type(optimizer).__name__} compresses its momentum by itself; leave out "
-            "exchange.compress."
-        )
-        error.on_all_ranks = True  # all have the same job
-        raise error
-    sign = Compression(Codec("sign"), "classic", dense_at=dense_at)
-    return replace(exchange, compress=sign)
-
-
 def _not_yet(parameter: Any) -> None:
     """A pass that is not the step's last: gradients go on adding up."""
-
-
-def _parts(indices: IntArray, size: int) -> list[IntArray]:
-    return [indices[start : start + size] for start in range(0, len(indices), max(1, size))]
 
 
 def _dataset(dataset: Dataset | tuple[Array, Array]) -> Dataset:
