@@ -42,6 +42,12 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
     def __array__(self, *args, **kwargs):
         raise TypeError("implicit conversion to a NumPy array is not allowed")
 
+    @property
+    def __cuda_array_interface__(self):
+        raw = self._raw
+        where = {"data": (raw.ctypes.data, False), "strides": raw.strides, "version": 3}
+        return {"shape": raw.shape, "typestr": raw.dtype.str, **where}
+
     def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
         if method != "__call__":
             return NotImplemented
