@@ -212,16 +212,14 @@ def _parser() -> argparse.ArgumentParser:
     kind.add_argument("--repeats", type=int, default=60, help="interleaved repetitions (60)")
     kind.add_argument("--json", action="store_true", help="print one JSON object")
     kind = kinds.add_parser("allreduce", help="all-reduce, beside the MPI's own and Gloo")
-    kind.add_argument(
-        "--sizes",
-        default="1KiB,4KiB,64KiB,1MiB,16MiB,64MiB,256MiB",
-        help="such as 64KiB,16MiB (1 KiB to 256 MiB)",
-    )
+    kind.add_argument("--sizes", help="such as 64KiB,16MiB (1 KiB to 256 MiB)")
     kind.add_argument(
         "--algorithms",
-        default="auto,ring,mpi,gloo",
         help="of auto,ring,doubling,halving,shared,hierarchical,mpi,gloo (auto,ring,mpi and, where "
-        "PyTorch is installed, gloo)",
+        "PyTorch is installed, gloo; on a GPU auto,ring)",
+    )
+    kind.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="where the arrays are (cpu)"
     )
     kind.add_argument(
         "--memory",
@@ -414,10 +412,18 @@ def _bench(options: argparse.Namespace) -> int:
 
     if options.what == "allreduce" and options.explain:
         return explain.run()
+    if options.what == "allreduce" and options.device == "cuda":
+        from mpimlsys.bench import device_allreduce
+
+        return device_allreduce.run(
+            sizes=options.sizes or device_allreduce.SIZES,
+            algorithms=options.algorithms or device_allreduce.DEFAULT,
+            as_json=options.json,
+        )
     if options.what == "allreduce":
         return allreduce.run(
-            sizes=options.sizes,
-            algorithms=options.algorithms,
+            sizes=options.sizes or allreduce.SIZES,
+            algorithms=options.algorithms or allreduce.DEFAULT,
             memory=options.memory,
             as_json=options.json,
             plot=options.plot,

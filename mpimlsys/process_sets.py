@@ -94,6 +94,11 @@ class ProcessSet:
         """Another background thread with its own communicator. Collective."""
         return self._engine_over(self._apart())
 
+    def duplicate(self) -> MPI.Comm:
+        """A communicator of its members for other libraries. Collective."""
+        self.transport  # noqa: B018 for its error
+        return self._network.own(self._comm.Dup())
+
     def choose(self, table: Table) -> None:
         """What ``algorithm = "auto"`` stands for; the same on all members."""
         self._table = table

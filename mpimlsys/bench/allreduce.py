@@ -28,6 +28,7 @@ from mpimlsys.types import Array
 _OWN = ("auto", "ring", "doubling", "halving", "shared", "hierarchical")
 _ALGORITHMS = (*_OWN, "mpi", "gloo")
 DEFAULT = "auto,ring,mpi,gloo"
+SIZES = "1KiB,4KiB,64KiB,1MiB,16MiB,64MiB,256MiB"
 _UNITS = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _BUDGET_BYTES = 1 << 28  # of each algorithm and size
 _REPEATS = (7, 300)

@@ -18,6 +18,7 @@ from typing import Any
 from mpimlsys.context import Context
 from mpimlsys.device.arrays import View, view
 from mpimlsys.device.compressor import GpuCompressor
+from mpimlsys.device.direct import Direct, takes_gpu_memory
 from mpimlsys.device.frames import Frames, Request
 from mpimlsys.device.gpu import Gpu, gpu, number_for
 from mpimlsys.device.memory import Memory
@@ -28,6 +29,7 @@ from mpimlsys.network import InlineEngine
 from mpimlsys.process_sets import ProcessSet
 
 _CLOSE_S = 5.0
+_IN_MEMORY = ("auto", "shared", "hierarchical")
 _queues: dict[ProcessSet, Queue] = {}
 
 
@@ -67,6 +69,7 @@ class Queue:
             if one_node
             else None
         )
+        self._direct = Direct(peers.duplicate()) if takes_gpu_memory() else None
         self._tasks: dict[int, _Task] = {}
         self._last = 0
         self._failure: Exception | None = None
@@ -92,8 +95,10 @@ class Queue:
 
         Args:
             array: of a GPU, see :func:`mpimlsys.device.view`.
-            op, label, algorithm, order, check, timeout_s: as for arrays of the host; the
-                algorithm is that of what goes through the host.
+            algorithm: ``"auto"``: in the memory of the node's GPUs where all ranks are there, as
+                ``"shared"``; else through host memory, where the ranks choose. ``"mpi"``: by the
+                MPI, straight from the GPU if it is CUDA-aware. Others: through host memory.
+            op, label, order, check, timeout_s: as for arrays of the host.
 
         Raises:
             ConfigError: the array cannot be used.
@@ -223,7 +228,11 @@ class Queue:
         native.record(task.left, self._stream)
 
     def _reduce(self, place: View, how: Reduction) -> None:
-        if self._peer_memory is not None and self._peer_memory.all_reduce(place, how, self._stream):
+        if how.algorithm == "mpi" and self._direct is not None and self._direct.can(place, how):
+            self._direct.all_reduce(place, how, self._gpu, self._stream)
+            return
+        peers = self._peer_memory if how.algorithm in _IN_MEMORY else None
+        if peers is not None and peers.all_reduce(place, how, self._stream):
             return
         self._staging.all_reduce(place, how, self._engine, self._stream)
 

@@ -93,6 +93,25 @@ def test_a_late_rank_is_a_timeout_that_names_it(on_ranks):
     assert "rank 1" in done.stdout
 
 
+@pytest.mark.parametrize("aware", [False, True])
+def test_by_the_mpi(on_ranks, aware):
+    """To the MPI the stand-in's memory is as good as any."""
+    body = f"""
+    from mpimlsys.device import queue
+    queue.takes_gpu_memory = lambda: {aware}
+    ctx = mls.init()
+    for dtype in ("float32", "float16", "int64"):
+        array = Array(np.arange(1000).astype(dtype))
+        mls.allreduce(array, op="sum", algorithm="mpi")
+        assert np.array_equal(array.host, 2 * np.arange(1000).astype(dtype)), dtype
+        mls.allreduce(array, op="max", algorithm="ring")
+    (made,) = queue._queues.values()
+    assert (made._direct is not None) is {aware}
+    """
+    done = on_ranks(2, textwrap.dedent(body))
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_process_set_has_its_own_queue(on_ranks):
     body = """
     ctx = mls.init()

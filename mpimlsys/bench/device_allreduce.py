@@ -1,0 +1,227 @@
+"""All-reduce of arrays on GPUs, beside the GPU's own copy and the way over the host.
+
+Before each repetition every rank writes its input anew, outside the timing. A repetition ends when
+the result is in the GPU's memory, and takes as long as its slowest rank; every result is checked.
+In the same run:
+
+    copy      from GPU memory to GPU memory, by one rank while the others wait: bytes read and
+              written per second
+    to host,  from pinned memory and to it, by all ranks together: bytes per second of a rank
+    from host
+    host      our all-reduce of as many bytes in ``ctx.empty``
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Sequence
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+import mpimlsys as mls
+from mpimlsys import device
+from mpimlsys.bench.allreduce import bytes_of, size_text
+from mpimlsys.context import Context
+from mpimlsys.device.gpu import number_for
+from mpimlsys.device.memory import Memory, Pinned
+from mpimlsys.errors import ConfigError
+from mpimlsys.types import Array
+
+ALGORITHMS = ("auto", "shared", "ring", "doubling", "halving", "mpi")
+DEFAULT = "auto,ring"
+SIZES = "64KiB,1MiB,16MiB,64MiB,256MiB"
+_BUDGET_BYTES = 1 << 30  # of each algorithm and size
+_REPEATS = (7, 100)
+_WARMUP = 2
+_TIMEOUT_S = 60.0
+
+
+class OnGpu:
+    """float32 in memory of the package, as any library's array shows itself."""
+
+    def __init__(self, gpu: device.Gpu, count: int) -> None:
+        self.memory = Memory(gpu, 4 * count)
+        self.count = count
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        where = {"data": (self.memory.address, False), "strides": None, "version": 3}
+        return {"shape": (self.count,), "typestr": "<f4", **where}
+
+
+def run(*, sizes: str, algorithms: str, as_json: bool) -> int:
+    """Measure on all ranks and print on rank 0; returns the exit status. Collective."""
+    names = algorithms.split(",")
+    for name in names:
+        if name not in ALGORITHMS:
+            raise ConfigError(f"{name!r} is none of {', '.join(ALGORITHMS)}.")
+    result = measure([bytes_of(text) for text in sizes.split(",")], names)
+    if mls.init().is_root:
+        if as_json:
+            print(json.dumps(result))
+        else:
+            _print(result)
+    return 0
+
+
+def measure(sizes: Sequence[int], algorithms: Sequence[str]) -> dict[str, Any]:
+    """Time float32 sums in place. Collective.
+
+    Args:
+        sizes: in bytes.
+        algorithms: as :func:`mpimlsys.allreduce` takes them for arrays on GPUs.
+
+    Returns:
+        ``rows`` with a row per size and algorithm, and what was measured where.
+
+    Raises:
+        ConfigError: one rank only, or there is no GPU.
+        AssertionError: a result is wrong.
+    """
+    ctx = mls.init()
+    if ctx.size < 2:
+        raise ConfigError(
+            "an all-reduce needs ranks: mpirun -n 2 mpimlsys bench allreduce --device cuda"
+        )
+    with ctx.together():
+        gpu = device.gpu(number_for(ctx.local_rank))
+    numbers = ctx.gather(np.array([gpu.number, ctx.node], np.int64))
+    own = numbers == numbers[ctx.rank]
+    sharing = int(own.all(axis=1).sum())
+    rows = []
+    for size in sizes:
+        rows += _Size(ctx, gpu, size // 4, sharing).rows(algorithms)
+    return {
+        "benchmark": "allreduce",
+        "device": gpu.native.info()["name"],
+        "ranks": ctx.size,
+        "nodes": ctx.node_count,
+        "ranks_of_a_gpu": sharing,
+        "dtype": "float32",
+        "rows": rows,
+    }
+
+
+class _Size:
+    """Arrays of one size, and what is timed on them."""
+
+    def __init__(self, ctx: Context, gpu: device.Gpu, count: int, sharing: int) -> None:
+        self.ctx, self.gpu, self.count, self.sharing = ctx, gpu, count, sharing
+        self.nbytes = 4 * count
+        self.stream = gpu.native.make_stream()
+        self.array, self.source = OnGpu(gpu, count), OnGpu(gpu, count)
+        self.pinned = Pinned(gpu)
+        self.host = self.pinned.take(self.nbytes).view(np.float32)
+        pattern = (np.arange(count) % 251).astype(np.float32)
+        self.own = pattern + np.float32(ctx.rank)
+        # small whole numbers, so that the sum is exact in any order
+        self.wanted = pattern * ctx.size + ctx.size * (ctx.size - 1) // 2
+        self.node_array = ctx.empty(count, np.float32)
+        self.copy(self.source.memory.address, self.own.ctypes.data)
+
+    def copy(self, into: int, source: int) -> None:
+        """Copy the array's bytes, and wait for it."""
+        with self.gpu.event() as copied:
+            self.gpu.native.copy(into, source, self.nbytes, stream=self.stream)
+            self.gpu.native.record(copied, self.stream)
+            self.gpu.wait(copied, _TIMEOUT_S, "copying")
+
+    def rows(self, algorithms: Sequence[str]) -> list[dict[str, Any]]:
+        array, source, host = self.array.memory.address, self.source.memory.address, self.host
+        cases: dict[str, Callable[[], None]] = {
+            name: lambda name=name: self._reduce(name)  # type: ignore[misc]
+            for name in algorithms
+        }
+        cases["to host"] = lambda: self.copy(host.ctypes.data, array)
+        cases["from host"] = lambda: self.copy(array, host.ctypes.data)
+        cases["host"] = lambda: self._on_host()
+        cases["copy"] = lambda: self.copy(array, source) if self.ctx.is_root else None
+        repeats = min(max(_BUDGET_BYTES // self.nbytes, _REPEATS[0]), _REPEATS[1])
+        times: dict[str, list[float]] = {name: [] for name in cases}
+        for repeat in range(-_WARMUP, repeats):
+            for name in random.Random(repeat).sample(list(cases), len(cases)):
+                self.copy(array, source)
+                np.copyto(self.node_array, self.own)
+                self.ctx.world.Barrier()
+                started = perf_counter()
+                cases[name]()
+                elapsed = perf_counter() - started
+                self._check(name, algorithms)
+                if repeat >= 0:
+                    times[name].append(elapsed)
+        slowest = self.ctx.gather(np.array([times[name] for name in cases])).max(axis=0)
+        percentiles = {
+            name: np.percentile(own, [10, 50, 90]) for name, own in zip(cases, slowest, strict=True)
+        }
+        self.pinned.close()
+        self.gpu.native.drop_stream(self.stream)
+        middle = {name: float(found[1]) for name, found in percentiles.items()}
+        return [self._row(name, percentiles[name], middle) for name in algorithms]
+
+    def _reduce(self, algorithm: str) -> None:
+        mls.allreduce(self.array, op="sum", algorithm=algorithm)  # type: ignore[arg-type]
+        with self.gpu.event() as done:  # on the stream that waits for the result
+            self.gpu.native.record(done, device.view(self.array).stream)
+            self.gpu.wait(done, _TIMEOUT_S, "the all-reduce")
+
+    def _on_host(self) -> None:
+        mls.allreduce(self.node_array, op="sum")
+
+    def _check(self, name: str, algorithms: Sequence[str]) -> None:
+        found: Array | None = None
+        if name in algorithms:
+            self.copy(self.host.ctypes.data, self.array.memory.address)
+            found = self.host
+        elif name == "host":
+            found = self.node_array
+        if found is not None and not np.array_equal(found, self.wanted):
+            raise AssertionError(f"{name} gave a wrong sum of {size_text(self.nbytes)}")
+
+    def _row(self, name: str, percentiles: Array, middle: dict[str, float]) -> dict[str, Any]:
+        p10, seconds, p90 = (float(value) for value in percentiles)
+        copy = 2 * self.nbytes / middle["copy"]
+        # each rank's array is read once and written once, by all ranks of a GPU together
+        moved = 2 * self.nbytes * self.sharing
+        slower = max(middle["to host"], middle["from host"], middle["host"])
+        return {
+            "algorithm": name,
+            "ranks": self.ctx.size,
+            "bytes": self.nbytes,
+            "median_s": seconds,
+            "p10_s": p10,
+            "p90_s": p90,
+            "busbw_bytes_per_s": self.nbytes / seconds * 2 * (self.ctx.size - 1) / self.ctx.size,
+            "moved_bytes_per_s": moved / seconds,
+            "copy_bytes_per_s": copy,
+            "ratio_to_copy": moved / seconds / copy,
+            "to_host_s": middle["to host"],
+            "from_host_s": middle["from host"],
+            "host_s": middle["host"],
+            "ratio_to_slower_of_host": slower / seconds,
+        }
+
+
+def _print(result: dict[str, Any]) -> None:
+    print(
+        f"all-reduce of float32 on {result['device']}, {result['ranks']} ranks on "
+        f"{result['nodes']} node(s), {result['ranks_of_a_gpu']} of them on a GPU; its copy moves "
+        f"{median(row['copy_bytes_per_s'] for row in result['rows']) / 1e9:.0f} GB/s"
+    )
+    print(
+        f"{'size':>10}  {'algorithm':<9} {'median':>11} {'p10':>11} {'p90':>11} {'bus GB/s':>9} "
+        f"{'of copy':>8} {'to host':>10} {'from host':>10} {'on host':>10} {'of slowest':>10}"
+    )
+    for row in result["rows"]:
+        times = " ".join(f"{1e6 * row[key]:>8,.1f} µs" for key in ("median_s", "p10_s", "p90_s"))
+        others = " ".join(
+            f"{1e6 * row[key]:>7,.0f} µs" for key in ("to_host_s", "from_host_s", "host_s")
+        )
+        print(
+            f"{size_text(row['bytes']):>10}  {row['algorithm']:<9} {times} "
+            f"{row['busbw_bytes_per_s'] / 1e9:>9.2f} {row['ratio_to_copy']:>8.0%} {others} "
+            f"{row['ratio_to_slower_of_host']:>10.0%}"
+        )
