@@ -303,6 +303,8 @@ class Spec:
         unbiased: bool = False,
     ) -> None: ...
     @property
+    def amount(self) -> float: ...
+    @property
     def granule(self) -> int:
         """Elements; an array may be cut at multiples of it, 0 where it cannot be cut."""
     @property
@@ -345,6 +347,12 @@ def add_into(frame: _Bytes, factor: float, into: _Floats) -> None:
 
 def check_frame(frame: _Bytes, spec: Spec, count: int) -> None:
     """Raises ``CorruptData`` unless it is a sound frame of this codec and number of elements."""
+
+def draw_basis(count: int, key: int) -> _Floats:
+    """A start for the Q of PowerSGD, the same on any machine."""
+
+def orthonormalise(matrices: Sequence[tuple[int, int, int]], rank: int, p: _Floats) -> None:
+    """Make the columns of every P orthonormal; they follow one another, column by column."""
 
 def crc32c(data: _Bytes) -> int:
     """The checksum of frames."""

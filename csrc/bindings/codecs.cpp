@@ -5,12 +5,15 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <array>
 #include <string>
+#include <vector>
 
 #include "bindings/register.hpp"
 #include "codec/codec.hpp"
 #include "codec/crc32c.hpp"
 #include "codec/frame.hpp"
+#include "codec/low_rank.hpp"
 
 namespace py = pybind11;
 
@@ -118,6 +121,25 @@ void check_frame(const Bytes& frame, const Spec& spec, std::size_t count) {
   open_frame(bytes, spec, count);
 }
 
+// What the ranks of an exchange of PowerSGD on a device do on the host.
+Floats draw_basis(std::size_t count, std::uint64_t key) {
+  Floats q(static_cast<py::ssize_t>(count));
+  draw_q({key, 0}, floats_of(q));
+  return q;
+}
+
+void orthonormalise_in_place(const std::vector<std::array<std::size_t, 3>>& matrices,
+                             std::size_t rank, Floats& p) {
+  std::vector<Matrix> all;
+  for (const auto& [start, rows, cols] : matrices) all.push_back({start, rows, cols});
+  if (static_cast<std::size_t>(p.size()) != p_count(all, rank)) {
+    throw Failure(FailureKind::config, "these are not the P of the matrices");
+  }
+  float* const numbers = p.mutable_data();
+  const py::gil_scoped_release unlocked;
+  orthonormalise(all, rank, numbers);
+}
+
 py::list rows() {
   py::list all;
   for (const Codec* codec : codecs()) {
@@ -142,6 +164,7 @@ void register_codecs(py::module_& m) {
            py::arg("unbiased") = false)
       .def_property_readonly("granule",
                              [](const Spec& self) { return codec_of(self.codec).granule; })
+      .def_readonly("amount", &Spec::amount)
       .def_property_readonly("told", &told);
   const auto key = py::arg("key") = 0;
   const auto first = py::arg("first") = 0;
@@ -155,6 +178,9 @@ void register_codecs(py::module_& m) {
   m.def("decode_into", &decode_into, py::arg("frame").noconvert(), py::arg("into").noconvert());
   m.def("add_into", &add_into, py::arg("frame").noconvert(), py::arg("factor"),
         py::arg("into").noconvert());
+  m.def("draw_basis", &draw_basis, py::arg("count"), py::arg("key"));
+  m.def("orthonormalise", &orthonormalise_in_place, py::arg("matrices"), py::arg("rank"),
+        py::arg("p").noconvert());
   m.def("check_frame", &check_frame, py::arg("frame").noconvert(), py::arg("spec"),
         py::arg("count"));
   m.def(

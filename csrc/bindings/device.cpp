@@ -122,6 +122,38 @@ PYBIND11_MODULE(MLS_MODULE, m) {
           py::arg("dtype"), py::arg("op") = "sum", py::arg("divisor") = 1, py::arg("order") = "any",
           unlocked)
       .def(
+          "multiply_q",
+          [](Device& self, std::size_t rows, std::size_t cols, std::size_t rank, Address matrix,
+             Address q, Address p, Stream stream) {
+            self.multiply_q(stream, {rows, cols, rank}, at<const float>(matrix), at<const float>(q),
+                            at<float>(p));
+          },
+          py::arg("rows"), py::arg("cols"), py::arg("rank"), py::arg("m"), py::arg("q"),
+          py::arg("p"), py::kw_only(), py::arg("stream"), unlocked)
+      .def(
+          "multiply_p",
+          [](Device& self, std::size_t rows, std::size_t cols, std::size_t rank, Address matrix,
+             Address p, Address q, Stream stream) {
+            self.multiply_p(stream, {rows, cols, rank}, at<const float>(matrix), at<const float>(p),
+                            at<float>(q));
+          },
+          py::arg("rows"), py::arg("cols"), py::arg("rank"), py::arg("m"), py::arg("p"),
+          py::arg("q"), py::kw_only(), py::arg("stream"), unlocked)
+      .def(
+          "expand",
+          [](Device& self, std::size_t rows, std::size_t cols, std::size_t rank, Address p,
+             Address q, Address matrix, Stream stream, std::optional<float> factor) {
+            const Factored shape{rows, cols, rank};
+            if (factor) {
+              self.add_expanded(stream, shape, at<const float>(p), at<const float>(q), *factor,
+                                at<float>(matrix));
+            } else {
+              self.expand(stream, shape, at<const float>(p), at<const float>(q), at<float>(matrix));
+            }
+          },
+          py::arg("rows"), py::arg("cols"), py::arg("rank"), py::arg("p"), py::arg("q"),
+          py::arg("m"), py::kw_only(), py::arg("stream"), py::arg("factor") = py::none(), unlocked)
+      .def(
           "allocate",
           [](Device& self, std::size_t bytes) {
             return reinterpret_cast<Address>(self.allocate(bytes));

@@ -21,6 +21,13 @@ namespace mls::device {
 using Stream = std::uintptr_t;  // a cudaStream_t
 using Event = std::uintptr_t;   // a cudaEvent_t
 
+// Row-major; P and Q are column by column.
+struct Factored {
+  std::size_t rows;
+  std::size_t cols;
+  std::size_t rank;
+};
+
 struct DeviceInfo {
   std::string name;
   int number = 0;
@@ -54,6 +61,16 @@ class Device {
                    std::size_t bytes, float factor, float* into) = 0;
   virtual void reduce(Stream stream, const Combine& how, std::span<const std::byte* const> from,
                       std::span<std::byte* const> into, std::size_t count) = 0;
+
+  // PowerSGD, see codec/low_rank.hpp: P = M Q; Q = M^T P; M = P Q^T, or += factor * P Q^T.
+  virtual void multiply_q(Stream stream, const Factored& shape, const float* m, const float* q,
+                          float* p) = 0;
+  virtual void multiply_p(Stream stream, const Factored& shape, const float* m, const float* p,
+                          float* q) = 0;
+  virtual void expand(Stream stream, const Factored& shape, const float* p, const float* q,
+                      float* m) = 0;
+  virtual void add_expanded(Stream stream, const Factored& shape, const float* p, const float* q,
+                            float factor, float* m) = 0;
 
   // Zeros at first.
   virtual void* allocate(std::size_t bytes) = 0;

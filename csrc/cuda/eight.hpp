@@ -10,6 +10,7 @@
 namespace mls::device {
 
 inline constexpr std::size_t kEach = 8;
+inline constexpr std::size_t kTile = 256 * kEach;  // elements of a team of 256
 
 MLS_KERNEL inline bool aligned(const void* address, std::size_t bytes) {
   return (reinterpret_cast<std::uintptr_t>(address) & (bytes - 1)) == 0;

@@ -9,6 +9,7 @@
 #include "cuda/codecs.hpp"
 #include "cuda/cuda_team.cuh"
 #include "cuda/device.hpp"
+#include "cuda/low_rank.hpp"
 #include "cuda/reduce.hpp"
 
 namespace mls::device {
@@ -165,11 +166,41 @@ class Gpu final : public Device {
     reduce_blocks(machine, how.dtype, blocks_of(how, from, into, count));
   }
 
+  void multiply_q(Stream stream, const Factored& shape, const float* m, const float* q,
+                  float* p) override {
+    const OnDevice on(number_);
+    StreamMachine machine(stream_of(stream), most_blocks_);
+    device::multiply_q(machine, shape, m, q, p);
+  }
+
+  void multiply_p(Stream stream, const Factored& shape, const float* m, const float* p,
+                  float* q) override {
+    const OnDevice on(number_);
+    StreamMachine machine(stream_of(stream), most_blocks_);
+    device::multiply_p(machine, shape, m, p, q);
+  }
+
+  void expand(Stream stream, const Factored& shape, const float* p, const float* q,
+              float* m) override {
+    const OnDevice on(number_);
+    StreamMachine machine(stream_of(stream), most_blocks_);
+    device::expand(machine, shape, p, q, m);
+  }
+
+  void add_expanded(Stream stream, const Factored& shape, const float* p, const float* q,
+                    float factor, float* m) override {
+    const OnDevice on(number_);
+    StreamMachine machine(stream_of(stream), most_blocks_);
+    device::add_expanded(machine, shape, p, q, factor, m);
+  }
+
   void* allocate(std::size_t bytes) override {
     const OnDevice on(number_);
     void* memory = nullptr;
     must(cudaMalloc(&memory, std::max<std::size_t>(bytes, 1)), "no memory");
     must(cudaMemset(memory, 0, bytes), "zeroing memory");
+    // other streams do not wait for the one that it ran on
+    must(cudaStreamSynchronize(cudaStreamLegacy), "zeroing memory");
     return memory;
   }
 
@@ -320,6 +351,11 @@ int device_count(std::string& why) {
   const cudaError_t code = cudaGetDeviceCount(&count);
   if (code != cudaSuccess) {
     cudaGetLastError();
+    int driver = 0;
+    if (cudaDriverGetVersion(&driver) == cudaSuccess && driver == 0) {
+      why = "it has no driver of NVIDIA";
+      return 0;
+    }
     why = std::string(cudaGetErrorString(code)) + " (" + cudaGetErrorName(code) + ")";
     return 0;
   }

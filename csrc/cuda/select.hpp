@@ -24,7 +24,6 @@ namespace mls::device {
 enum class Among : std::uint32_t { sample, candidates, everything, settled };
 
 inline constexpr std::size_t kDigits = 2048;
-inline constexpr std::size_t kTile = 256 * kEach;  // elements
 
 MLS_KERNEL inline std::uint32_t magnitude_of(float x) { return bits_of(x) & 0x7fffffffu; }
 

@@ -28,7 +28,8 @@ class GpuCompressor:
         stream: of the operations that change the state.
         count: elements of the array.
         parts: (start, length) of what is compressed, ascending; the rest travels as it is.
-        matrices, momentum, clip_norm: not on a GPU: none, 0, 0.
+        matrices: (start, rows, columns) of what ``power_sgd`` factorises.
+        momentum, clip_norm: not on a GPU: 0.
         feedback: ``"none"``, ``"classic"`` or ``"ef21"``.
         pattern: ``"auto"``, ``"owners"`` or ``"gather"``.
         seed: of this array, the same on all ranks.
@@ -55,11 +56,10 @@ class GpuCompressor:
         pattern: str = "auto",
         seed: int = 0,
     ) -> None:
-        _refuse("power_sgd", bool(matrices))
         _refuse("momentum correction", bool(momentum))
         _refuse("a limit of the norm", bool(clip_norm))
         _refuse(f"pattern = {pattern!r}", pattern not in ("auto", "owners", "gather"))
-        self.count, self.parts = count, tuple(parts)
+        self.count, self.parts, self.matrices = count, tuple(parts), tuple(matrices)
         self.compressed = sum(length for _, length in self.parts)
         self.feedback, self.pattern, self.seed = feedback, pattern, seed
         self.sent_bytes = self.messages = 0
@@ -103,7 +103,7 @@ class GpuCompressor:
         Raises:
             ConfigError: what a GPU does not keep.
         """
-        for name in ("velocity", "carried", "basis"):
+        for name in ("velocity", "carried"):
             _refuse(f"the {name} of this checkpoint", name in state)
         cut = state.get("cut")
         self.cut = (int(cut[0]), int(cut[1])) if cut is not None and len(cut) == 2 else None
@@ -112,7 +112,7 @@ class GpuCompressor:
             self.cut is not None and self.cut[0] not in (0, OWNERS),
         )
         self._kept.clear()
-        for name in ("residual", "owned", "estimate"):
+        for name in ("residual", "owned", "estimate", "basis"):
             value = np.ascontiguousarray(state.get(name, ()), np.float32)
             if value.size:
                 self._copy(self.kept(name, value.size), value.ctypes.data, value.nbytes)

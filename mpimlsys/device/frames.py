@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from mpimlsys.device.compressor import OWNERS, GpuCompressor
+from mpimlsys.device.factors import Factors
 from mpimlsys.device.gpu import Gpu
 from mpimlsys.device.memory import Memory, Pinned
 from mpimlsys.errors import ConfigError, CorruptData
@@ -81,6 +82,7 @@ class Frames:
         self._rank, self._size, self._stream = rank, size, stream
         self._host = Pinned(gpu)
         self._device = self._passing = Memory(gpu, 0)
+        self._factors = Factors(gpu, native, engine, stream)
 
     def all_reduce(self, x: int, memory: GpuCompressor, request: Request) -> None:
         """Put the sum of what all ranks send in the place of what is compressed.
@@ -96,11 +98,14 @@ class Frames:
         """
         if request.check:
             self._compare(memory, request)
+        key = key_of(memory.seed, request.step)
+        if memory.matrices:
+            self._factorised(x, memory, request, key)
+            return
         memory.sent_bytes = memory.messages = 0
         count = memory.compressed
         bound = self._native.frame_bound(request.spec, count)
         few = self._size <= 2 or (self._size - 1) * bound <= _LATENCY_BOUND
-        key = key_of(memory.seed, request.step)
         if memory.feedback == "ef21":
             memory.kept("estimate", count)
         if memory.pattern == "gather" or (memory.pattern == "auto" and few):
@@ -114,6 +119,24 @@ class Frames:
     def close(self) -> None:
         """Give memory back."""
         self._host.close()
+        self._factors.close()
+
+    def _factorised(self, x: int, memory: GpuCompressor, request: Request, key: int) -> None:
+        """PowerSGD: no frames."""
+        native, count = self._gpu.native, memory.compressed
+        self._divide(memory, None)
+        y = out = x
+        if memory.feedback == "classic":
+            y = memory.kept("residual", count)
+            native.reduce([y, x], [y], count, stream=self._stream, dtype="float32")
+        elif memory.feedback == "ef21":
+            out = memory.kept("estimate", count)
+            self._add(x, memory.kept("residual", count), count, -1.0)
+        self._factors.all_reduce(
+            y, out, memory, int(request.spec.amount), key, request.label, request.timeout_s
+        )
+        if memory.feedback == "ef21":
+            native.copy(x, out, count * _FLOAT, stream=self._stream)
 
     def _gather(self, x: int, memory: GpuCompressor, request: Request, key: int) -> None:
         whole = Part(0, memory.compressed)
@@ -272,18 +295,12 @@ class Frames:
 
     def _add(self, into: int, source: int, count: int, factor: float = 1.0) -> None:
         """``into += factor * source``, as a frame of float32 is added."""
-        frame = Memory(self._gpu, _HEADER + count * _FLOAT)
         native, stream = self._gpu.native, self._stream
-        native.copy(frame.address + _HEADER, source, count * _FLOAT, stream=stream)
-        native.decode(
-            self._native.Spec("none"),
-            count,
-            frame.address,
-            frame.nbytes,
-            into,
-            stream=stream,
-            factor=factor,
-        )
+        room = _HEADER + count * _FLOAT
+        frame = self._room(room)
+        native.copy(frame + _HEADER, source, count * _FLOAT, stream=stream)
+        spec = self._native.Spec("none")
+        native.decode(spec, count, frame, room, into, stream=stream, factor=factor)
 
     def _places(self, lengths: list[int], request: Request) -> tuple[list[int], int]:
         """Where frames of these arrays start in memory for all of them, and its bytes."""

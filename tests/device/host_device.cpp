@@ -20,6 +20,7 @@
 #include "cuda/codecs.hpp"
 #include "cuda/device.hpp"
 #include "cuda/host.hpp"
+#include "cuda/low_rank.hpp"
 #include "cuda/reduce.hpp"
 
 namespace mls::device {
@@ -74,6 +75,30 @@ class HostDevice final : public Device {
               std::span<std::byte* const> into, std::size_t count) override {
     known(stream);
     reduce_blocks(machine_, how.dtype, blocks_of(how, from, into, count));
+  }
+
+  void multiply_q(Stream stream, const Factored& shape, const float* m, const float* q,
+                  float* p) override {
+    known(stream);
+    device::multiply_q(machine_, shape, m, q, p);
+  }
+
+  void multiply_p(Stream stream, const Factored& shape, const float* m, const float* p,
+                  float* q) override {
+    known(stream);
+    device::multiply_p(machine_, shape, m, p, q);
+  }
+
+  void expand(Stream stream, const Factored& shape, const float* p, const float* q,
+              float* m) override {
+    known(stream);
+    device::expand(machine_, shape, p, q, m);
+  }
+
+  void add_expanded(Stream stream, const Factored& shape, const float* p, const float* q,
+                    float factor, float* m) override {
+    known(stream);
+    device::add_expanded(machine_, shape, p, q, factor, m);
   }
 
   void* allocate(std::size_t bytes) override {

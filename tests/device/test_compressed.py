@@ -59,6 +59,39 @@ def test_the_sums_and_what_is_kept_are_those_of_the_host(on_ranks, ranks, codecs
     assert "all is well" in done.stdout
 
 
+def test_power_sgd_is_that_of_the_host_to_rounding(on_ranks):
+    body = """
+    import itertools
+    from mpimlsys.compress.codec import parse
+    from mpimlsys.device.queue import open_queue
+    ctx = mls.init()
+    matrices = [(0, 30, 20), (600, 5, 300), (2100, 700, 3)]
+    count = 5000
+    queue = open_queue(ctx, ctx.peers, Array(np.ones(1, np.float32)))
+    engine = ctx.peers.open_engine()
+    for rank, feedback in itertools.product((2, 11), ("none", "classic", "ef21")):
+        options = dict(parts=[(100, 4200)], matrices=matrices, feedback=feedback, seed=5)
+        on_host = ctx.native.Compressor(count, **options)
+        on_gpu = queue.compressor(count, **options)
+        spec = parse(f"power_sgd:{rank}").native(ctx.native)
+        for step in range(3):
+            x = np.random.default_rng([step, ctx.rank]).standard_normal(count).astype(np.float32)
+            array = Array(x)
+            engine.wait(engine.compressed_all_reduce(x, on_host, spec, step=step))
+            queue.wait(queue.compressed_all_reduce(array, on_gpu, spec, step=step), timeout_s=20)
+            every = ctx.gather(array.host.view(np.uint32))
+            assert (every == every[0]).all(), "all ranks have the same bits"
+            assert np.allclose(x, array.host, atol=1e-3), (rank, feedback, step)
+        states = on_host.state(), on_gpu.state()
+        assert states[0].keys() == states[1].keys(), (states[0].keys(), states[1].keys())
+        for name, value in states[0].items():
+            assert np.allclose(value, states[1][name], atol=1e-3), (rank, feedback, name)
+    """
+    for ranks in (2, 3):
+        done = on_ranks(ranks, textwrap.dedent(body))
+        assert done.returncode == 0, done.stderr
+
+
 def test_another_codec_takes_back_what_was_owned(on_ranks):
     """With feedback nothing is lost when the parts of owners change: sums of many steps agree."""
     body = """

@@ -68,14 +68,17 @@ print(f"rank {ctx.rank} is well")
 @pytest.mark.parametrize(
     ("compress", "told"),
     [
-        ("power_sgd:2", "compression on a GPU has no power_sgd"),
-        ("auto", "'auto' is not decided on a GPU"),
+        (
+            "mls.compress.Compression(mls.compress.parse('top_k:0.1'), pattern='balanced')",
+            "compression on a GPU has no pattern = 'balanced'",
+        ),
+        ("'auto'", "'auto' is not decided on a GPU"),
     ],
 )
 def test_what_a_gpu_does_not_do_is_one_error(on_ranks, compress, told):
     body = f"""
 try:
-    trained(trainer("cuda", {compress!r}))
+    trained(trainer("cuda", {compress}))
 except mls.errors.ConfigError as error:
     print(f"[{{error}}]", flush=True)
 """
