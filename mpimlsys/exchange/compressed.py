@@ -75,7 +75,9 @@ class CompressedExchange(AllReduceExchange):
             raise error
         self._native = ctx.native
         self._rank, self._ranks = ctx.group.rank, ctx.group.size
-        self._nodes = sharing_nodes(ctx.peers.nodes, compression)
+        # a GPU's array is compressed by each rank, whatever its node
+        nodes = [0] * self._ranks if self._on_gpu else ctx.peers.nodes
+        self._nodes = sharing_nodes(nodes, compression)
         self._compression = compression
         self._codecs: dict[Codec, Any] = {}
         self._agreed = False
