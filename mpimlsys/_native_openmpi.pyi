@@ -305,6 +305,8 @@ class Spec:
     @property
     def amount(self) -> float: ...
     @property
+    def sparse(self) -> bool: ...
+    @property
     def granule(self) -> int:
         """Elements; an array may be cut at multiples of it, 0 where it cannot be cut."""
     @property

@@ -165,6 +165,7 @@ void register_codecs(py::module_& m) {
       .def_property_readonly("granule",
                              [](const Spec& self) { return codec_of(self.codec).granule; })
       .def_readonly("amount", &Spec::amount)
+      .def_property_readonly("sparse", [](const Spec& self) { return codec_of(self.codec).sparse; })
       .def_property_readonly("told", &told);
   const auto key = py::arg("key") = 0;
   const auto first = py::arg("first") = 0;

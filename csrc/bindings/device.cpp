@@ -110,6 +110,23 @@ PYBIND11_MODULE(MLS_MODULE, m) {
           py::arg("spec"), py::arg("count"), py::arg("frame"), py::arg("bytes"), py::arg("into"),
           py::kw_only(), py::arg("stream"), py::arg("factor") = py::none(), unlocked)
       .def(
+          "clear",
+          [](Device& self, const Spec& spec, std::size_t count, Address frame, std::size_t bytes,
+             Address into, Stream stream) {
+            self.clear(stream, spec, count, at<const std::byte>(frame), bytes, at<float>(into));
+          },
+          py::arg("spec"), py::arg("count"), py::arg("frame"), py::arg("bytes"), py::arg("into"),
+          py::kw_only(), py::arg("stream"), unlocked)
+      .def(
+          "blend",
+          [](Device& self, std::size_t count, float a, Address x, float b, Address y, Address into,
+             Stream stream) {
+            self.blend(stream, count, a, at<const float>(x), b, at<const float>(y),
+                       at<float>(into));
+          },
+          py::arg("count"), py::arg("a"), py::arg("x"), py::arg("b"), py::arg("y"), py::arg("into"),
+          py::kw_only(), py::arg("stream"), unlocked)
+      .def(
           "reduce",
           [](Device& self, const std::vector<Address>& from, const std::vector<Address>& into,
              std::size_t count, Stream stream, const std::string& dtype, const std::string& op,

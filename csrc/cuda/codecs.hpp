@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <string>
+#include <type_traits>
 
 #include "base/dtype.hpp"
 #include "base/failure.hpp"
@@ -62,12 +63,21 @@ class Codecs {
   void decode(const Spec& spec, std::size_t count, const std::byte* frame, std::size_t bytes,
               float* into) {
     if (codec_of(spec.codec).sparse) machine_.zero(into, count * sizeof(float));
-    deliver_frame<false>(spec, count, frame, bytes, 1, into);
+    deliver_frame(spec, count, frame, bytes, Put{}, into);
   }
 
   void add(const Spec& spec, std::size_t count, const std::byte* frame, std::size_t bytes,
            float factor, float* into) {
-    deliver_frame<true>(spec, count, frame, bytes, factor, into);
+    deliver_frame(spec, count, frame, bytes, AddTimes{factor}, into);
+  }
+
+  // into[i] = 0 for the elements that a frame of a sparse codec names.
+  void clear(const Spec& spec, std::size_t count, const std::byte* frame, std::size_t bytes,
+             float* into) {
+    if (!codec_of(spec.codec).sparse) {
+      throw Failure(FailureKind::config, "only frames of sparse codecs name elements");
+    }
+    deliver_frame(spec, count, frame, bytes, Clear{}, into);
   }
 
  private:
@@ -265,20 +275,22 @@ class Codecs {
     machine_.run_all(1, WriteHeader<Where>{header, where, sum.get(), frame});
   }
 
-  template <bool kAdds>
+  template <class Deliver>
   void deliver_frame(const Spec& spec, std::size_t count, const std::byte* frame, std::size_t bytes,
-                     float factor, float* into) {
+                     const Deliver& how, float* into) {
     const std::byte* const payload = frame + sizeof(FrameHeader);
     const std::size_t length = bytes - std::min(bytes, sizeof(FrameHeader));
     if (spec.codec == CodecId::power_sgd) {
       throw Failure(FailureKind::config, "power_sgd has no frames on the device");
     }
-    if (!codec_of(spec.codec).sparse) {
-      if (payload_bytes(spec, count) > length) refuse_length(spec, length);
-      return with_format(spec.codec, [&](auto format) {
-        machine_.run(ceil_div(count, kTile),
-                     Decode<decltype(format), kAdds>{payload, count, factor, into});
-      });
+    if constexpr (!std::is_same_v<Deliver, Clear>) {
+      if (!codec_of(spec.codec).sparse) {
+        if (payload_bytes(spec, count) > length) refuse_length(spec, length);
+        return with_format(spec.codec, [&](auto format) {
+          machine_.run(ceil_div(count, kTile),
+                       Decode<decltype(format), Deliver>{payload, count, how, into});
+        });
+      }
     }
     with_format(spec.values, [&](auto format) {
       using Format = decltype(format);
@@ -286,16 +298,16 @@ class Codecs {
         if (length < kRandomKHeader) refuse_length(spec, length);
         const std::size_t most = fitting<Format>(length - kRandomKHeader, count);
         machine_.run(ceil_div(most, kTeam),
-                     ScatterDrawn<Format, kAdds>{payload, most, count, factor, into});
+                     ScatterDrawn<Format, Deliver>{payload, most, count, how, into});
       } else {
         if (length < sizeof(std::uint32_t)) refuse_length(spec, length);
-        scatter_coded<Format, kAdds>({payload, length, count}, factor, into);
+        scatter_coded<Format>({payload, length, count}, how, into);
       }
     });
   }
 
-  template <class Format, bool kAdds>
-  void scatter_coded(const Coded& coded, float factor, float* into) {
+  template <class Format, class Deliver>
+  void scatter_coded(const Coded& coded, const Deliver& how, float* into) {
     // whatever k is, its bitmap is within the payload, and has no more than 2 k + n / 2^low bits
     const std::size_t most_bits = std::min(8 * coded.bytes, 2 * coded.elements);
     const std::size_t stretches = ceil_div(most_bits, kStretchBits);
@@ -303,7 +315,7 @@ class Codecs {
     const auto counts = machine_.template room<std::uint32_t>(stretches);
     machine_.run_all(stretches, CountMarks{{coded}, counts.get()});
     machine_.run_all(1, AddUpMarks{counts.get(), stretches});
-    machine_.run_all(stretches, ScatterCoded<Format, kAdds>{{coded}, counts.get(), factor, into});
+    machine_.run_all(stretches, ScatterCoded<Format, Deliver>{{coded}, counts.get(), how, into});
   }
 
   // The most values whose payload has this many bytes; `count` at most.

@@ -291,29 +291,39 @@ struct EncodeSigns {
   MLS_KERNEL static float scaled(float x) { return float_of(bits_of(x) & 0x7fffffffu) * 0x1p-9f; }
 };
 
-// into[i] = decoded[i], or += factor * decoded[i].
-template <class Format, bool kAdds>
+// What becomes of an element of the array that is decoded; see sparse.hpp for the others.
+struct Put {
+  static constexpr bool kReads = false;
+  MLS_KERNEL void operator()(float& into, float value) const { into = value; }
+};
+
+struct AddTimes {
+  static constexpr bool kReads = true;
+  float factor;
+  MLS_KERNEL void operator()(float& into, float value) const { into += factor * value; }
+};
+
+template <class Format, class Deliver>
 struct Decode {
   static constexpr int kThreads = 256;
   using Shared = Nothing;
 
   const std::byte* payload;
   std::size_t count;
-  float factor;
+  Deliver how;
   float* into;
 
   template <class Team>
   MLS_KERNEL void operator()(Team& team, Shared&) const {
-    const std::size_t stride = team.teams() * kThreads * kEach;
-    for (std::size_t base = team.number() * kThreads * kEach; base < count; base += stride) {
+    const std::size_t stride = team.teams() * kTile;
+    for (std::size_t base = team.number() * kTile; base < count; base += stride) {
       team.all([&](int thread) {
         const std::size_t start = base + static_cast<std::size_t>(thread) * kEach;
         if (start >= count) return;
         Eight values;
-        if constexpr (kAdds) values = read_eight(into, start, count);
+        if constexpr (Deliver::kReads) values = read_eight(into, start, count);
         for (std::size_t k = 0; k < kEach && start + k < count; ++k) {
-          const float value = Format::value(payload, start + k);
-          values.at[k] = kAdds ? values.at[k] + factor * value : value;
+          how(values.at[k], Format::value(payload, start + k));
         }
         write_eight(values, into, start, count);
       });

@@ -59,6 +59,12 @@ class Device {
                       std::size_t bytes, float* into) = 0;
   virtual void add(Stream stream, const Spec& spec, std::size_t count, const std::byte* frame,
                    std::size_t bytes, float factor, float* into) = 0;
+  // into[i] = 0 for the elements that a frame of a sparse codec names.
+  virtual void clear(Stream stream, const Spec& spec, std::size_t count, const std::byte* frame,
+                     std::size_t bytes, float* into) = 0;
+  // into[i] = a x[i] + b y[i]
+  virtual void blend(Stream stream, std::size_t count, float a, const float* x, float b,
+                     const float* y, float* into) = 0;
   virtual void reduce(Stream stream, const Combine& how, std::span<const std::byte* const> from,
                       std::span<std::byte* const> into, std::size_t count) = 0;
 

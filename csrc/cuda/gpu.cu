@@ -6,6 +6,7 @@
 #include <cstring>
 #include <string>
 
+#include "cuda/blend.hpp"
 #include "cuda/codecs.hpp"
 #include "cuda/cuda_team.cuh"
 #include "cuda/device.hpp"
@@ -157,6 +158,20 @@ class Gpu final : public Device {
     const OnDevice on(number_);
     StreamMachine machine(stream_of(stream), most_blocks_);
     Codecs(machine).add(spec, count, frame, bytes, factor, into);
+  }
+
+  void clear(Stream stream, const Spec& spec, std::size_t count, const std::byte* frame,
+             std::size_t bytes, float* into) override {
+    const OnDevice on(number_);
+    StreamMachine machine(stream_of(stream), most_blocks_);
+    Codecs(machine).clear(spec, count, frame, bytes, into);
+  }
+
+  void blend(Stream stream, std::size_t count, float a, const float* x, float b, const float* y,
+             float* into) override {
+    const OnDevice on(number_);
+    StreamMachine machine(stream_of(stream), most_blocks_);
+    device::blend(machine, {count, a, x, b, y, into});
   }
 
   void reduce(Stream stream, const Combine& how, std::span<const std::byte* const> from,

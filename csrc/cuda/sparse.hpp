@@ -161,19 +161,19 @@ struct DrawElements {
 
 // Decoding --------------------------------------------------------------------------------------
 
+struct Clear {
+  MLS_KERNEL void operator()(float& into, float) const { into = 0; }
+};
+
 // Any bytes may stand in a payload: what they name is looked at before it is written to.
-template <bool kAdds>
-MLS_KERNEL void deliver(float* into, std::size_t elements, std::uint64_t index, float factor,
+
+template <class Deliver>
+MLS_KERNEL void deliver(const Deliver& how, float* into, std::size_t elements, std::uint64_t index,
                         float value) {
-  if (index >= elements) return;
-  if constexpr (kAdds) {
-    into[index] += factor * value;
-  } else {
-    into[index] = value;
-  }
+  if (index < elements) how(into[index], value);
 }
 
-template <class Format, bool kAdds>
+template <class Format, class Deliver>
 struct ScatterDrawn {
   static constexpr int kThreads = 256;
   using Shared = Nothing;
@@ -181,7 +181,7 @@ struct ScatterDrawn {
   const std::byte* payload;
   std::size_t most;  // values that fit in the payload
   std::size_t elements;
-  float factor;
+  Deliver how;
   float* into;
 
   template <class Team>
@@ -193,7 +193,7 @@ struct ScatterDrawn {
       for (std::size_t i = team.number() * kThreads + static_cast<std::size_t>(thread); i < k;
            i += team.teams() * kThreads) {
         const float value = Format::value(payload + kRandomKHeader, i);
-        deliver<kAdds>(into, elements, drawn_index(key, i, k, elements), factor, value);
+        deliver(how, into, elements, drawn_index(key, i, k, elements), value);
       }
     });
   }
@@ -272,14 +272,14 @@ struct AddUpMarks {
   }
 };
 
-template <class Format, bool kAdds>
+template <class Format, class Deliver>
 struct ScatterCoded {
   static constexpr int kThreads = 256;
   using Shared = Nothing;
 
   Marks marks;
   const std::uint32_t* before;
-  float factor;
+  Deliver how;
   float* into;
 
   template <class Team>
@@ -305,7 +305,7 @@ struct ScatterCoded {
       for (std::uint32_t word = words[thread]; word != 0 && i < k; word &= word - 1, ++i) {
         const std::uint64_t position = first + static_cast<unsigned>(std::countr_zero(word));
         const std::uint64_t index = (position - i) << low | lows_of(i, low);
-        deliver<kAdds>(into, coded.elements, index, factor, Format::value(values, i));
+        deliver(how, into, coded.elements, index, Format::value(values, i));
       }
     });
   }

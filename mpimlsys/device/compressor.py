@@ -29,7 +29,8 @@ class GpuCompressor:
         count: elements of the array.
         parts: (start, length) of what is compressed, ascending; the rest travels as it is.
         matrices: (start, rows, columns) of what ``power_sgd`` factorises.
-        momentum, clip_norm: not on a GPU: 0.
+        momentum: of the gradients before they are compressed.
+        clip_norm: not on a GPU: 0.
         feedback: ``"none"``, ``"classic"`` or ``"ef21"``.
         pattern: ``"auto"``, ``"owners"`` or ``"gather"``.
         seed: of this array, the same on all ranks.
@@ -56,12 +57,12 @@ class GpuCompressor:
         pattern: str = "auto",
         seed: int = 0,
     ) -> None:
-        _refuse("momentum correction", bool(momentum))
         _refuse("a limit of the norm", bool(clip_norm))
         _refuse(f"pattern = {pattern!r}", pattern not in ("auto", "owners", "gather"))
         self.count, self.parts, self.matrices = count, tuple(parts), tuple(matrices)
         self.compressed = sum(length for _, length in self.parts)
         self.feedback, self.pattern, self.seed = feedback, pattern, seed
+        self.momentum = momentum
         self.sent_bytes = self.messages = 0
         self.error = -1.0
         self._gpu, self._stream = gpu, stream
@@ -74,6 +75,20 @@ class GpuCompressor:
         if self._packed is None:
             self._packed = Memory(self._gpu, self.count * _FLOAT)
         return self._packed
+
+    def accumulate(self, name: str, x: int, count: int) -> int:
+        """Let momentum take ``count`` gradients in; the address of what it makes of them."""
+        own = self.kept(name, count)
+        m = np.float32(self.momentum)
+        fresh = np.float32(1) - m if self.feedback == "ef21" else np.float32(1)
+        self._gpu.native.blend(count, float(m), own, float(fresh), x, own, stream=self._stream)
+        return own
+
+    def carry_on(self, x: int, count: int) -> None:
+        """Put what momentum makes of a sum in its place, of elements that are not compressed."""
+        if self.momentum and count:
+            own = self.accumulate("carried", x, count)
+            self._gpu.native.copy(x, own, count * _FLOAT, stream=self._stream)
 
     def kept(self, name: str, count: int) -> int:
         """The address of ``count`` float32 that are kept; zeros where others were kept before."""
@@ -103,8 +118,6 @@ class GpuCompressor:
         Raises:
             ConfigError: what a GPU does not keep.
         """
-        for name in ("velocity", "carried"):
-            _refuse(f"the {name} of this checkpoint", name in state)
         cut = state.get("cut")
         self.cut = (int(cut[0]), int(cut[1])) if cut is not None and len(cut) == 2 else None
         _refuse(
@@ -112,7 +125,7 @@ class GpuCompressor:
             self.cut is not None and self.cut[0] not in (0, OWNERS),
         )
         self._kept.clear()
-        for name in ("residual", "owned", "estimate", "basis"):
+        for name in ("residual", "velocity", "carried", "owned", "estimate", "basis"):
             value = np.ascontiguousarray(state.get(name, ()), np.float32)
             if value.size:
                 self._copy(self.kept(name, value.size), value.ctypes.data, value.nbytes)

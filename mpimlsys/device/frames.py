@@ -99,8 +99,11 @@ class Frames:
         if request.check:
             self._compare(memory, request)
         key = key_of(memory.seed, request.step)
+        source = x
+        if memory.momentum:
+            source = memory.accumulate("velocity", x, memory.compressed)
         if memory.matrices:
-            self._factorised(x, memory, request, key)
+            self._factorised(source, x, memory, request, key)
             return
         memory.sent_bytes = memory.messages = 0
         count = memory.compressed
@@ -109,9 +112,9 @@ class Frames:
         if memory.feedback == "ef21":
             memory.kept("estimate", count)
         if memory.pattern == "gather" or (memory.pattern == "auto" and few):
-            self._gather(x, memory, request, key)
+            self._gather(source, x, memory, request, key)
         else:
-            self._owners(x, memory, request, key)
+            self._owners(source, x, memory, request, key)
         if memory.feedback == "ef21":
             estimate = memory.kept("estimate", count)
             self._gpu.native.copy(x, estimate, count * _FLOAT, stream=self._stream)
@@ -121,16 +124,20 @@ class Frames:
         self._host.close()
         self._factors.close()
 
-    def _factorised(self, x: int, memory: GpuCompressor, request: Request, key: int) -> None:
+    def _factorised(
+        self, source: int, x: int, memory: GpuCompressor, request: Request, key: int
+    ) -> None:
         """PowerSGD: no frames."""
         native, count = self._gpu.native, memory.compressed
         self._divide(memory, None)
         y = out = x
         if memory.feedback == "classic":
             y = memory.kept("residual", count)
-            native.reduce([y, x], [y], count, stream=self._stream, dtype="float32")
+            native.reduce([y, source], [y], count, stream=self._stream, dtype="float32")
         elif memory.feedback == "ef21":
             out = memory.kept("estimate", count)
+            if source != x:
+                native.copy(x, source, count * _FLOAT, stream=self._stream)
             self._add(x, memory.kept("residual", count), count, -1.0)
         self._factors.all_reduce(
             y, out, memory, int(request.spec.amount), key, request.label, request.timeout_s
@@ -138,10 +145,12 @@ class Frames:
         if memory.feedback == "ef21":
             native.copy(x, out, count * _FLOAT, stream=self._stream)
 
-    def _gather(self, x: int, memory: GpuCompressor, request: Request, key: int) -> None:
+    def _gather(
+        self, source: int, x: int, memory: GpuCompressor, request: Request, key: int
+    ) -> None:
         whole = Part(0, memory.compressed)
         self._divide(memory, None)
-        mine = self._encode([whole], x, memory, request, key_of(key, self._rank + 1))[0]
+        mine = self._encode([whole], source, memory, request, key_of(key, self._rank + 1))[0]
         came = self._gathered(mine, request)
         memory.messages = self._size - 1
         memory.sent_bytes = memory.messages * len(mine)
@@ -150,12 +159,14 @@ class Frames:
             first = peer == 0
             self._deliver(address, len(came[peer]), whole, x, memory, request, first=first)
 
-    def _owners(self, x: int, memory: GpuCompressor, request: Request, key: int) -> None:
+    def _owners(
+        self, source: int, x: int, memory: GpuCompressor, request: Request, key: int
+    ) -> None:
         native = self._gpu.native
         parts = parts_of(memory.compressed, max(request.spec.granule, 1), self._size)
         mine = parts[self._rank]
         self._divide(memory, max(request.spec.granule, 1))
-        frames = self._encode(parts, x, memory, request, key_of(key, self._rank + 1))
+        frames = self._encode(parts, source, memory, request, key_of(key, self._rank + 1))
         memory.messages = 2 * (self._size - 1)
         memory.sent_bytes = sum(len(frame) for frame in frames) - len(frames[self._rank])
         came = self._exchanged(frames, request)
@@ -205,6 +216,15 @@ class Frames:
                 key=key,
                 first=part.start,
             )
+            if memory.momentum and memory.feedback == "classic" and request.spec.sparse:
+                self._gpu.native.clear(
+                    request.spec,
+                    part.length,
+                    frames + start,
+                    room - start,
+                    memory.kept("velocity", memory.compressed) + part.start * _FLOAT,
+                    stream=self._stream,
+                )
         return self._to_host(starts, room, [part.length for part in parts], request)
 
     def _encode_owned(

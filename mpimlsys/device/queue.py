@@ -223,11 +223,12 @@ class Queue:
     def _perform(self, task: _Task) -> None:
         native = self._gpu.native
         native.follow(self._stream, task.entered)
-        if self._size > 1:
-            task.perform(task.place)
+        task.perform(task.place)
         native.record(task.left, self._stream)
 
     def _reduce(self, place: View, how: Reduction) -> None:
+        if self._size == 1:
+            return
         if how.algorithm == "mpi" and self._direct is not None and self._direct.can(place, how):
             self._direct.all_reduce(place, how, self._gpu, self._stream)
             return
@@ -242,6 +243,9 @@ class Queue:
                 f"{place.size} elements of {place.dtype} are not the {memory.count} of float32 "
                 "that this compression is for."
             )
+        if self._size == 1:
+            memory.carry_on(place.address, memory.count)
+            return
         if memory.compressed == memory.count:
             self._frames.all_reduce(place.address, memory, request)
             return
@@ -259,6 +263,7 @@ class Queue:
         )
         how = Reduction("sum", "auto", "any", request.label, request.check, request.timeout_s)
         self._reduce(others, how)
+        memory.carry_on(others.address, others.size)
         self._pack(place, packed, pieces, back=True)
 
     def _pack(

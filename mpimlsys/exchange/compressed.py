@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mpimlsys import device
 from mpimlsys.compress import DENSE, Codec, Compression, layout
 from mpimlsys.context import Context
 from mpimlsys.errors import ConfigError
@@ -66,13 +67,8 @@ class CompressedExchange(AllReduceExchange):
                 error.on_all_ranks = True  # all have the same model
                 raise error
         super().__init__(ctx, buckets)
-        if self._on_gpu and compression.momentum:
-            error = ConfigError(
-                "momentum correction of compressed gradients is not done on a GPU; use "
-                "optimizer.momentum, or cluster.device = 'cpu'."
-            )
-            error.on_all_ranks = True  # all have the same job
-            raise error
+        if self._on_gpu and self._engine is None:  # one rank: momentum alone
+            self._engine = device.open_queue(ctx, ctx.peers, buckets[0].gradient)
         self._native = ctx.native
         self._rank, self._ranks = ctx.group.rank, ctx.group.size
         # a GPU's array is compressed by each rank, whatever its node
@@ -148,7 +144,7 @@ class CompressedExchange(AllReduceExchange):
         how = self._compression
         place = layout(bucket, segments, how)
         share = math.sqrt(bucket.gradient.size / total) if total else 0.0
-        make = self._engine.compressor if self._on_gpu and self._engine else self._native.Compressor
+        make = self._engine.compressor if self._on_gpu else self._native.Compressor
         return make(
             bucket.gradient.size,
             parts=list(place.parts),
@@ -166,8 +162,7 @@ class CompressedExchange(AllReduceExchange):
 
     def _submit(self, bucket: Bucket) -> int:
         if self._engine is None:  # one rank
-            if self._compression.momentum:
-                self._memories[bucket.index].carry_on(bucket.gradient)
+            self._memories[bucket.index].carry_on(bucket.gradient)
             return 0
         codec = self._codec_of(bucket.index)
         # momentum correction goes on while nothing is compressed

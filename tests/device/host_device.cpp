@@ -17,6 +17,7 @@
 #include <string>
 
 #include "base/failure.hpp"
+#include "cuda/blend.hpp"
 #include "cuda/codecs.hpp"
 #include "cuda/device.hpp"
 #include "cuda/host.hpp"
@@ -69,6 +70,18 @@ class HostDevice final : public Device {
            std::size_t bytes, float factor, float* into) override {
     known(stream);
     Codecs(machine_).add(spec, count, frame, bytes, factor, into);
+  }
+
+  void clear(Stream stream, const Spec& spec, std::size_t count, const std::byte* frame,
+             std::size_t bytes, float* into) override {
+    known(stream);
+    Codecs(machine_).clear(spec, count, frame, bytes, into);
+  }
+
+  void blend(Stream stream, std::size_t count, float a, const float* x, float b, const float* y,
+             float* into) override {
+    known(stream);
+    device::blend(machine_, {count, a, x, b, y, into});
   }
 
   void reduce(Stream stream, const Combine& how, std::span<const std::byte* const> from,

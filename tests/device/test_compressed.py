@@ -15,15 +15,13 @@ ctx = mls.init()
 count = 3001
 queue = open_queue(ctx, ctx.peers, Array(np.ones(1, np.float32)))
 engine = ctx.peers.open_engine()
-for text, feedback, pattern, parts in itertools.product(
+for text, (feedback, momentum), pattern, parts in itertools.product(
     {codecs},
-    ("none", "classic", "ef21"),
+    (("none", 0), ("classic", 0), ("ef21", 0), ("classic", 0.9), ("ef21", 0.75)),
     ("gather", "owners"),
     ([(0, count)], [(100, 700), (900, 2000)]),
 ):
-    if feedback != "none" and "unbiased" in text:
-        continue
-    options = dict(parts=parts, feedback=feedback, pattern=pattern, seed=5)
+    options = dict(parts=parts, feedback=feedback, momentum=momentum, pattern=pattern, seed=5)
     on_host, on_gpu = ctx.native.Compressor(count, **options), queue.compressor(count, **options)
     spec = parse(text).native(ctx.native)
     for step in range(3):
@@ -65,12 +63,26 @@ def test_power_sgd_is_that_of_the_host_to_rounding(on_ranks):
     from mpimlsys.compress.codec import parse
     from mpimlsys.device.queue import open_queue
     ctx = mls.init()
+    alone = mls.process_set([0])
+    if ctx.rank == 0:
+        single = open_queue(ctx, alone, Array(np.ones(1, np.float32)))
+        memory = single.compressor(3, parts=[(0, 3)], feedback="classic", momentum=0.5)
+        for wanted in (1.0, 1.5, 1.75):
+            array = Array(np.ones(3, np.float32))
+            ticket = single.compressed_all_reduce(
+                array, memory, parse("int8").native(ctx.native), step=0
+            )
+            single.wait(ticket, timeout_s=20)
+            assert array.host.tolist() == [wanted] * 3
     matrices = [(0, 30, 20), (600, 5, 300), (2100, 700, 3)]
     count = 5000
     queue = open_queue(ctx, ctx.peers, Array(np.ones(1, np.float32)))
     engine = ctx.peers.open_engine()
-    for rank, feedback in itertools.product((2, 11), ("none", "classic", "ef21")):
-        options = dict(parts=[(100, 4200)], matrices=matrices, feedback=feedback, seed=5)
+    ways = (("none", 0), ("classic", 0), ("ef21", 0), ("classic", 0.9), ("ef21", 0.5))
+    for rank, (feedback, momentum) in itertools.product((2, 11), ways):
+        options = dict(
+            parts=[(100, 4200)], matrices=matrices, feedback=feedback, momentum=momentum, seed=5
+        )
         on_host = ctx.native.Compressor(count, **options)
         on_gpu = queue.compressor(count, **options)
         spec = parse(f"power_sgd:{rank}").native(ctx.native)

@@ -1,5 +1,6 @@
 // The device's kernels, run on the host: frames and residuals are those of the codecs, byte for
 // byte.
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -8,6 +9,7 @@
 
 #include "codec/frame.hpp"
 #include "codec/random.hpp"
+#include "codec/sparse.hpp"
 #include "cuda/codecs.hpp"
 #include "cuda/host.hpp"
 #include "harness.hpp"
@@ -165,6 +167,16 @@ void check(const Spec& spec, const std::vector<float>& x, Feedback feedback, std
   opened.codec.add(opened.payload, -0.5f, wanted.data());
   codecs.add(spec, n, frame.data(), frame.length(), -0.5f, got.data());
   CHECK(same(got, wanted));
+  if (opened.codec.sparse) {  // what is added anew at zeros tells the elements that it names
+    std::vector<float> named(n, 1.0f);
+    const auto value = [](float number) { return std::isnan(number) ? 2.0f : number; };
+    codecs.clear(spec, n, frame.data(), frame.length(), named.data());
+    std::vector<float> decoded(n);
+    opened.codec.decode(opened.payload, decoded.data());
+    for (std::size_t i = 0; i < n; ++i) CHECK(named[i] == 0 || value(decoded[i]) == 0);
+    CHECK(static_cast<std::size_t>(std::ranges::count(named, 0.0f)) ==
+          sparse_count(opened.payload));
+  }
   opened.codec.decode(opened.payload, wanted.data());
   codecs.decode(spec, n, frame.data(), frame_bound(spec, n), got.data());
   CHECK(same(got, wanted));

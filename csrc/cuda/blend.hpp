@@ -1,0 +1,44 @@
+// Momentum on the device: into[i] = a x[i] + b y[i], each product and the sum rounded.
+#pragma once
+
+#include <cstddef>
+
+#include "comm/topology.hpp"
+#include "cuda/dense.hpp"
+#include "cuda/team.hpp"
+
+namespace mls::device {
+
+struct Blend {
+  static constexpr int kThreads = 256;
+  using Shared = Nothing;
+
+  std::size_t count;
+  float a;
+  const float* x;
+  float b;
+  const float* y;
+  float* into;
+
+  template <class Team>
+  MLS_KERNEL void operator()(Team& team, Shared&) const {
+    const std::size_t stride = team.teams() * kTile;
+    for (std::size_t base = team.number() * kTile; base < count; base += stride) {
+      team.all([&](int thread) {
+        const std::size_t start = base + static_cast<std::size_t>(thread) * kEach;
+        if (start >= count) return;
+        Eight sum = read_eight(x, start, count);
+        const Eight other = read_eight(y, start, count);
+        for (std::size_t k = 0; k < kEach; ++k) sum.at[k] = a * sum.at[k] + b * other.at[k];
+        write_eight(sum, into, start, count);
+      });
+    }
+  }
+};
+
+template <class Machine>
+void blend(Machine& machine, const Blend& call) {
+  machine.run(ceil_div(call.count, kTile), call);
+}
+
+}  // namespace mls::device
