@@ -4,7 +4,7 @@ import textwrap
 
 import pytest
 
-pytestmark = pytest.mark.mpi
+pytestmark = [pytest.mark.mpi, pytest.mark.one_mpi]
 
 SUMS = """
 ctx = mls.init()

@@ -4,7 +4,7 @@ import textwrap
 
 import pytest
 
-pytestmark = pytest.mark.mpi
+pytestmark = [pytest.mark.mpi, pytest.mark.one_mpi]
 
 # steps of one exchange on the host and on the GPU, by the same pattern
 SAME = """

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.mpi
+pytestmark = [pytest.mark.mpi, pytest.mark.one_mpi]
 
 STRICT = Path(__file__).resolve().parent.parent / "gpu"
 TRAIN = f"""
