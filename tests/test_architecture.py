@@ -17,6 +17,7 @@ ALLOWED = {
     "optim": {"kernels"},
     "data": {"kernels"},
     "native": set(),
+    "driver": set(),
     "network": {"native"},
     "choice": set(),
     "hangs": {"network"},
@@ -42,7 +43,7 @@ ALLOWED = {
     }
     | {"timeline"},
     "launch": {"train", "context", "native"},
-    "doctor": {"launch", "context", "native", "device"},
+    "doctor": {"launch", "context", "native", "device", "driver"},
     "bench": {
         "train",
         "compress",
@@ -55,6 +56,7 @@ ALLOWED = {
         "native",
         "kernels",
         "device",
+        "driver",
     },
     "cli": {"train", "launch", "doctor", "bench", "context"},
 }
