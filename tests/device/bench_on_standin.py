@@ -1,4 +1,4 @@
-"""Measures codecs on the stand-in and prints the result; a program of test_bench.py.
+"""Measures codecs on the stand-in and prints the result; a program of test_device_bench.py.
 
 usage: bench_on_standin.py EXTENSION CODECS SIZE [wrong]
 """
