@@ -13,7 +13,7 @@ PROGRAM = Path(__file__).with_name("bench_on_standin.py")
 COUNT = 20001  # its last sector is not whole
 BYTES = 4 * COUNT
 
-pytestmark = pytest.mark.mpi
+pytestmark = [pytest.mark.mpi, pytest.mark.one_mpi]
 
 
 def bench(standin_path, codecs, *wrong):

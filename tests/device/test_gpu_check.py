@@ -29,6 +29,7 @@ def laws(standin_path, *mistake):
 
 
 @pytest.mark.mpi
+@pytest.mark.one_mpi
 def test_every_law_holds(standin_path):
     done = laws(standin_path)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -37,6 +38,7 @@ def test_every_law_holds(standin_path):
 
 
 @pytest.mark.mpi
+@pytest.mark.one_mpi
 @pytest.mark.parametrize(
     ("mistake", "words"),
     [
