@@ -5,6 +5,7 @@
 # make sanitize  the native tests under the address, undefined-behaviour and thread sanitizers
 # make fuzz      damaged frames of every codec for SECONDS (60), under sanitizers
 # make lint      ruff, mypy, clang-format, shellcheck
+# make cuda-check   compile the kernels for GPUs with CUDA 13 and 12, without a GPU (clang 18 or newer)
 # make bench     the training benchmark (docs/benchmarks.md)
 # make scaling   all-reduce in simulated networks of up to 1024 ranks (docs/scaling.md)
 # make slurm-up  a Slurm of four emulated hosts on this machine; make slurm-down ends it (root)
@@ -18,12 +19,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 NATIVE := $(shell find csrc -name '*.cpp' -o -name '*.hpp' -o -name '*.inc' -o -name '*.cu' -o -name '*.cuh' 2>/dev/null)
-NATIVE_TESTS := $(wildcard tests/native/*.cpp tests/native/*.hpp tests/fuzz/*.cpp tests/sim/*.cpp tests/sim/*.hpp)
+NATIVE_TESTS := $(wildcard tests/native/*.cpp tests/native/*.hpp tests/fuzz/*.cpp tests/sim/*.cpp tests/sim/*.hpp tests/device/*.cpp)
 PACKAGE := $(shell find mpimlsys -name '*.py' -o -name '*.pyi')
 BUILD := setup.py pyproject.toml requirements-dev.txt $(wildcard build_backend/*.py) \
 	scripts/configure_mpi.sh
 
-.PHONY: demo test test-mpi sanitize fuzz install lint format bench scaling docs clean slurm-up slurm-down net-up net-down
+.PHONY: demo test test-mpi sanitize fuzz install lint format bench scaling docs clean cuda-check slurm-up slurm-down net-up net-down
 
 install: $(STAMP)
 
@@ -69,6 +70,11 @@ lint: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(NATIVE) $(NATIVE_TESTS)
+
+cuda-check:
+	nvcc=$$(sh scripts/cuda_from_pypi.sh build/cuda-13 13 "$(PYTHON)") && \
+	cuda_12=$$(sh scripts/cuda_from_pypi.sh build/cuda-12 12 "$(PYTHON)") && \
+	$(PYTHON) scripts/cuda_check.py "$$nvcc" "$$cuda_12"
 
 bench: $(STAMP)
 	$(BIN)/mpimlsys bench train

@@ -234,14 +234,22 @@ def _parser() -> argparse.ArgumentParser:
     kind.add_argument("--json", action="store_true", help="print one JSON object")
     kind = kinds.add_parser("stream", help="memory bandwidth of all ranks together")
     kind.add_argument("--json", action="store_true", help="print one JSON object")
-    kind = kinds.add_parser("codecs", help="compression of gradients, beside memcpy and PyTorch")
+    kind = kinds.add_parser(
+        "codecs",
+        help="compression of gradients, beside memcpy and PyTorch",
+        epilog="example:\n  mpimlsys bench codecs --device cuda --codecs int8,top_k:0.01:sampled",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    kind.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="where arrays are (cpu)"
+    )
     kind.add_argument(
         "--codecs",
         metavar="NAMES",
         help="as in job files, such as fp16,top_k:0.01+int8 (all, with usual settings)",
     )
-    kind.add_argument("--sizes", default="1MiB,64MiB", help="such as 64KiB,16MiB (1MiB,64MiB)")
-    kind.add_argument("--threads", default="1,2", help="at the same time, such as 1,2 (1,2)")
+    kind.add_argument("--sizes", help="such as 64KiB,16MiB (1MiB,64MiB; on a GPU 256MiB)")
+    kind.add_argument("--threads", help="of the CPU at the same time, such as 1,2 (1,2)")
     kind.add_argument("--json", action="store_true", help="print one JSON object")
     kind = kinds.add_parser("exchange", help="compressed all-reduce beside the dense one")
     kind.add_argument(
@@ -428,11 +436,13 @@ def _bench(options: argparse.Namespace) -> int:
             as_json=options.json,
             plot=options.plot,
         )
+    if options.what == "codecs" and options.device == "cuda":
+        return _bench_device_codecs(options)
     if options.what == "codecs":
         return codecs.run(
             codecs=options.codecs or codecs.DEFAULT,
-            sizes=options.sizes,
-            threads=options.threads,
+            sizes=options.sizes or codecs.DEFAULT_SIZES,
+            threads=options.threads or codecs.DEFAULT_THREADS,
             as_json=options.json,
         )
     if options.what == "exchange":
@@ -458,5 +468,17 @@ def _bench(options: argparse.Namespace) -> int:
         batch=options.batch,
         threads=options.threads,
         repeats=options.repeats,
+        as_json=options.json,
+    )
+
+
+def _bench_device_codecs(options: argparse.Namespace) -> int:
+    from mpimlsys.bench import device_codecs
+
+    if options.threads is not None:
+        raise ConfigError("--threads are of the CPU: leave it out with --device cuda.")
+    return device_codecs.run(
+        codecs=options.codecs or device_codecs.DEFAULT,
+        sizes=options.sizes or device_codecs.DEFAULT_SIZES,
         as_json=options.json,
     )

@@ -42,7 +42,7 @@ if [ -n "$compiler" ]; then
     # from a source distribution, as the folders of a build in the clone are those of .venv
     rm -rf "$wheels"
     "$venv/bin/python" setup.py --quiet sdist --dist-dir "$wheels"
-    export MPICXX="$compiler"
+    export MPICXX="$compiler" MPIMLSYS_CUDA=0 # GPUs are the same to all
     pip wheel --no-build-isolation --no-deps --wheel-dir "$wheels" "$wheels"/*.tar.gz
 fi
 pip install --no-deps --force-reinstall "$wheels"/*.whl

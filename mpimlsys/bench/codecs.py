@@ -29,6 +29,8 @@ DEFAULT = (
     "fp16,bf16,fp8_e4m3,fp8_e5m2,int8,int8:stochastic,int4,int4:stochastic,int2,int2:stochastic,"
     "sign,ternary,natural,top_k:0.01"
 )
+DEFAULT_SIZES = "1MiB,64MiB"
+DEFAULT_THREADS = "1,2"
 _HEADER_BYTES = 32
 _BUDGET_BYTES = 1 << 30  # of each codec and size
 _REPEATS = (5, 50)

@@ -1,13 +1,13 @@
 """``mpimlsys doctor``: look at this machine, judge it, say what to mend.
 
-``probe`` and ``mpi`` look (effects), ``findings`` and ``placement`` judge (pure), ``report``
-prints.
+``probe``, ``mpi`` and ``cuda`` look (effects), ``findings``, ``placement`` and ``gpus`` judge
+(pure), ``report`` prints.
 """
 
 from __future__ import annotations
 
 from mpimlsys import config
-from mpimlsys.doctor import mpi, probe, report
+from mpimlsys.doctor import cuda, mpi, probe, report
 from mpimlsys.doctor.facts import Facts, Mpi, Place, Ranks
 from mpimlsys.doctor.findings import can_train, judge
 from mpimlsys.doctor.watchdog import deadline
@@ -67,4 +67,13 @@ def _diagnose() -> Facts | None:
         if error:
             raise ConfigError(error)
         return None
-    return Facts(probe.software(), machine, probe.start(), found[0], error, found[1], places)
+    return Facts(
+        probe.software(),
+        machine,
+        probe.start(),
+        found[0],
+        error,
+        found[1],
+        places,
+        cuda.look(message=not inside and found[0] is not None),
+    )

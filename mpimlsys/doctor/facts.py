@@ -155,6 +155,45 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Device:
+    """A GPU, as CUDA counts those that this process may see.
+
+    Attributes:
+        compute_capability: such as (9, 0).
+        peers: numbers of those whose memory it can read.
+    """
+
+    number: int
+    name: str
+    memory_bytes: int
+    compute_capability: tuple[int, ...]
+    peers: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cuda:
+    """What the extension for GPUs found; empty texts for what is not there.
+
+    Attributes:
+        targets: what its kernels were built with and for; empty where it was not built.
+        error: why no GPU can be used.
+        driver: the newest CUDA that the driver supports, such as ``"13.0"``.
+        runtime: the CUDA of the extension.
+        cupy: its version.
+        mpi_failure: how an all-reduce of a GPU's memory failed; empty when it was right, None when
+            it was not tried.
+    """
+
+    targets: str = ""
+    error: str = ""
+    driver: str = ""
+    runtime: str = ""
+    devices: tuple[Device, ...] = ()
+    cupy: str = ""
+    mpi_failure: str | None = None
+
+
+@dataclass(frozen=True)
 class Facts:
     """All of it.
 
@@ -170,3 +209,4 @@ class Facts:
     mpi_error: str
     ranks: Ranks
     places: tuple[Place, ...] = ()
+    cuda: Cuda = Cuda()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from mpimlsys.doctor import placement
+from mpimlsys.doctor import gpus, placement
 from mpimlsys.doctor.facts import Facts
 from mpimlsys.doctor.finding import Finding, count
 
@@ -64,9 +64,6 @@ def _mpi(facts: Facts) -> list[Finding]:
                 f"pip uninstall {' '.join(wheels)}; then pip install the one you want",
             )
         )
-    if mpi.cuda_aware is not None:
-        aware = "is" if mpi.cuda_aware else "is not"
-        found.append(Finding("CUDA in MPI", "ok", f"the library says it {aware} CUDA-aware"))
     return found
 
 
@@ -205,14 +202,6 @@ def _disk(facts: Facts) -> list[Finding]:
     return [Finding("disk", "ok", what)]
 
 
-def _gpus(facts: Facts) -> list[Finding]:
-    machine = facts.machine
-    if machine.gpu_error:
-        remedy = "nvidia-smi shows the driver's state; training here runs on the CPU"
-        return [Finding("GPUs", "note", f"cannot be counted: {machine.gpu_error}", remedy)]
-    return [Finding("GPUs", "ok", "; ".join(machine.gpus) or "none")]
-
-
 def _slurm(facts: Facts) -> list[Finding]:
     start = facts.start
     if start.slurm_job_id is None:
@@ -259,7 +248,7 @@ _SUBJECTS: tuple[Callable[[Facts], list[Finding]], ...] = (
     _memory,
     placement.memory,
     _disk,
-    _gpus,
+    gpus.gpus,
     placement.gpus,
     placement.clocks,
     _slurm,

@@ -1,13 +1,9 @@
 """A GPU's stand-in for the tests of this folder, see standin.py."""
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 import standin
 
 

@@ -6,8 +6,9 @@ import json
 import pytest
 
 from mpimlsys.doctor import report
-from mpimlsys.doctor.facts import Facts, Machine, Mpi, Ranks, Software, Start
+from mpimlsys.doctor.facts import Cuda, Device, Facts, Machine, Mpi, Ranks, Software, Start
 from mpimlsys.doctor.findings import Finding, can_train, judge
+from mpimlsys.doctor.gpus import fits
 
 HEALTHY = Facts(
     Software("0.1.0", "3.11.7", "/env/bin/python", "2.4.6", "0.68.1", "4.1.2", ("openblas 0.3",)),
@@ -51,6 +52,8 @@ TWO = Ranks(
 )
 UNDER_MPIRUN = Start("mpirun", 2, "/env/bin/mpirun (Open MPI 5.0.11)", "")
 
+TARGETS = "CUDA 13.0: sm_80, sm_90, compute_90"
+
 
 def facts(**changes):
     """HEALTHY with fields of its parts changed: ``machine={"cores": 1}``, or a whole part."""
@@ -59,6 +62,14 @@ def facts(**changes):
         for name, new in changes.items()
     }
     return dataclasses.replace(HEALTHY, **parts)
+
+
+def gpu(number=0, capability=(9, 0), peers=()):
+    return Device(number, "NVIDIA H200", 141 << 30, capability, peers)
+
+
+def cuda(*devices, **changes):
+    return Cuda(TARGETS, "", "13.0", "13.0", devices, **changes)
 
 
 def troubles(found):
@@ -179,6 +190,7 @@ def test_what_is_unusual_but_right_is_no_defect():
         },
         start={"inside": "srun", "size_hint": 1, "slurm_job_id": "7", "slurm_tasks": 1},
         mpi={"cuda_aware": True},
+        cuda=cuda(gpu()),
     )
     found = judge(unusual)
     assert troubles(found) == []
@@ -233,6 +245,89 @@ def test_the_json_object_is_stable():
         "mpi_error",
         "ranks",
         "places",
+        "cuda",
     }
     assert shown["facts"]["mpi"]["path"] == "/env/lib/libmpi.so.40"
     assert shown["facts"]["ranks"]["hosts"] == ["n1"]
+
+
+@pytest.mark.parametrize("targets", ["", TARGETS])
+def test_without_a_gpu_one_line_says_so(targets):
+    quiet = facts(cuda=Cuda(targets, error="no driver"), mpi={"cuda_aware": False})
+    about = [one for one in judge(quiet) if "GPU" in one.subject or "CU" in one.subject.upper()]
+    assert about == [Finding("GPUs", "ok", "none")]
+
+
+def test_a_gpu_that_is_ready():
+    ready = facts(
+        machine={"gpus": ("GPU 0: NVIDIA H200",)}, cuda=cuda(gpu(), cupy="14.0", mpi_failure="")
+    )
+    found = judge(ready)
+    assert troubles(found) == []
+    assert only(found, "GPU 0").what == "NVIDIA H200, 141.0 GiB, compute capability 9.0"
+    assert TARGETS in only(found, "GPU kernels").what
+    assert only(found, "CuPy").what == "14.0"
+    assert "is right in one process" in only(found, "CUDA in MPI").what
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected", "words"),
+    [
+        ({"cuda": Cuda()}, ("GPU kernels", "note"), "not built"),
+        (
+            {"cuda": Cuda(TARGETS, error="the driver is too old")},
+            ("GPU kernels", "warning"),
+            "no GPU can be used: the driver is too old",
+        ),
+        ({"cuda": cuda(gpu(capability=(7, 5)))}, ("GPU 0", "warning"), "no kernels for it"),
+        (
+            {"cuda": cuda(gpu(0, peers=(1,)), gpu(1, peers=(0,)), gpu(2))},
+            ("GPU peers", "note"),
+            "0 not that of 2; 1 not that of 2; 2 not that of 0, 1",
+        ),
+        (
+            {"cuda": cuda(gpu(), mpi_failure="it died of SIGSEGV"), "mpi": {"cuda_aware": True}},
+            ("CUDA in MPI", "warning"),
+            "failed: it died of SIGSEGV",
+        ),
+    ],
+)
+def test_each_defect_of_gpus(changes, expected, words):
+    found = judge(facts(machine={"gpus": ("GPU 0: NVIDIA H200",)}, **changes))
+    assert troubles(found) == [expected]
+    defect = only(found, expected[0])
+    assert words in defect.what
+    assert defect.remedy
+    assert can_train(found)
+
+
+def test_an_mpi_that_does_not_claim_it_may_fail():
+    crashed = cuda(gpu(), mpi_failure="it died of SIGSEGV")
+    found = judge(facts(cuda=crashed, mpi={"cuda_aware": False}))
+    assert troubles(found) == []
+    assert "through the host's memory" in only(found, "CUDA in MPI").what
+
+
+def test_peers_that_all_reach_each_other():
+    found = judge(facts(cuda=cuda(gpu(0, peers=(1,)), gpu(1, peers=(0,)))))
+    assert troubles(found) == []
+    assert "every GPU reads" in only(found, "GPU peers").what
+
+
+@pytest.mark.parametrize(
+    ("targets", "capability", "fitting"),
+    [
+        (TARGETS, (8, 0), True),
+        (TARGETS, (8, 9), True),
+        (TARGETS, (9, 0), True),
+        (TARGETS, (12, 0), True),
+        (TARGETS, (7, 5), False),
+        ("CUDA 13.0: sm_86", (8, 0), False),
+        ("CUDA 13.0: sm_80", (9, 0), False),
+        ("CUDA 13.0: compute_90", (8, 9), False),
+        ("CUDA 13.0: sm_100, compute_120", (10, 3), True),
+        ("the host", (9, 0), False),
+    ],
+)
+def test_which_kernels_run_on_which_gpu(targets, capability, fitting):
+    assert fits(targets, capability) is fitting

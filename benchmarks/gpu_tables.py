@@ -1,0 +1,132 @@
+"""Markdown of what gpu_check.py found, beside the goals of docs/benchmarks.md. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+# codec and operation -> share of the device's copy
+GOALS = {
+    **{(codec, "encode_feedback"): 0.75 for codec in ("fp16", "bf16", "int8", "sign")},
+    ("top_k:0.01:sampled", "encode_feedback"): 0.4,
+    **{(codec, "add_8"): 0.4 for codec in ("top_k:0.01", "top_k:0.01:sampled", "random_k:0.01")},
+}
+TOPK_GOAL = 10.0  # times as fast as torch.topk
+TOPK_GOAL_OF = ("top_k:0.01:sampled", "encode_feedback")
+
+
+def summary(outcomes: Sequence[Mapping[str, Any]]) -> str:
+    """All parts, then a table for each benchmark that ended well."""
+    lines = ["# GPU check", ""]
+    lines += table(
+        ("part", "outcome", "seconds", "said"),
+        (
+            (
+                one["name"],
+                one["status"],
+                f"{one['seconds']:.0f}",
+                "" if one["result"] else one["why"],
+            )
+            for one in outcomes
+        ),
+    )
+    for one in outcomes:
+        if one["result"] is not None:
+            lines += ["", f"## {one['name']}", "", *of_benchmark(one["result"])]
+    return "\n".join(lines) + "\n"
+
+
+def of_benchmark(result: Mapping[str, Any]) -> list[str]:
+    """The rows of a benchmark's JSON."""
+    if result["benchmark"] == "device codecs":
+        return codecs(result)
+    return allreduce(result)
+
+
+def codecs(result: Mapping[str, Any]) -> list[str]:
+    """One line for each codec and operation."""
+    rows = result["rows"]
+    return [
+        f"{result['device']}, float32, medians of {rows[0]['repeats']} repetitions.",
+        "",
+        *table(
+            (
+                "codec",
+                "operation",
+                "MiB",
+                "ms",
+                "GB/s",
+                "of the copy",
+                "goal",
+                "torch.topk",
+                "goal",
+            ),
+            (
+                (
+                    row["codec"],
+                    row["operation"],
+                    f"{row['bytes'] / 2**20:g}",
+                    f"{1e3 * row['median_s']:.3f}",
+                    f"{row['bytes_per_s'] / 1e9:.0f} of {row['copy_bytes_per_s'] / 1e9:.0f}",
+                    f"{row['ratio_to_copy']:.1%}",
+                    goal(GOALS.get(key(row)), row["ratio_to_copy"], "{:.0%}"),
+                    times(row["ratio_to_torch_topk"]),
+                    goal(
+                        TOPK_GOAL if key(row) == TOPK_GOAL_OF else None,
+                        row["ratio_to_torch_topk"],
+                        "{:.0f} x",
+                    ),
+                )
+                for row in rows
+            ),
+        ),
+    ]
+
+
+def allreduce(result: Mapping[str, Any]) -> list[str]:
+    """One line for each size and algorithm."""
+    return [
+        f"{result['ranks']} ranks on {result['nodes']} node(s), {result['ranks_of_a_gpu']} of them "
+        f"on a GPU ({result['device']}).",
+        "",
+        *table(
+            ("bytes", "algorithm", "ms", "of the copy", "to, from host, on host: ms", "of these"),
+            (
+                (
+                    str(row["bytes"]),
+                    row["algorithm"],
+                    f"{1e3 * row['median_s']:.3f}",
+                    f"{row['ratio_to_copy']:.0%}",
+                    ", ".join(
+                        f"{1e3 * row[name]:.3f}" for name in ("to_host_s", "from_host_s", "host_s")
+                    ),
+                    f"{row['ratio_to_slower_of_host']:.0%}",
+                )
+                for row in result["rows"]
+            ),
+        ),
+    ]
+
+
+def key(row: Mapping[str, Any]) -> tuple[str, str]:
+    """What a goal is of."""
+    return row["codec"], row["operation"]
+
+
+def times(ratio: float | None) -> str:
+    return "" if ratio is None else f"{ratio:.1f} x"
+
+
+def goal(wanted: float | None, found: float | None, how: str) -> str:
+    """The goal, and whether it was met."""
+    if wanted is None:
+        return ""
+    if found is None:
+        return f"{how.format(wanted)}: not measured"
+    return f"{how.format(wanted)}: {'met' if found >= wanted else 'missed'}"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """A table of Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return ["| " + " | ".join(cell.replace("|", "/") for cell in line) + " |" for line in lines]

@@ -1,0 +1,64 @@
+"""Runs the checks of benchmarks/gpu_laws.py on the stand-in; a program of test_gpu_check.py.
+
+usage: laws_on_standin.py EXTENSION [MISTAKE]    with a device that makes this mistake
+"""
+
+import ctypes
+import sys
+from pathlib import Path
+
+import numpy as np
+import standin
+
+sys.path.insert(0, str(standin.ROOT / "benchmarks"))
+
+import gpu_laws
+
+from mpimlsys.device import Gpu, view
+
+
+class Block:
+    """Memory of the stand-in."""
+
+    def __init__(self, nbytes):
+        self.array = standin.Array(np.zeros(nbytes, np.uint8), shared=False)
+        self.address = view(self.array).address
+
+
+class Mistaken:
+    """A device that makes one mistake."""
+
+    def __init__(self, native, extension, mistake):
+        self._native, self._extension, self._mistake = native, extension, mistake
+
+    def __getattr__(self, name):
+        return getattr(self._native, name)
+
+    def encode(self, spec, x, count, frame, *, key, **options):
+        key += self._mistake == "draw"
+        self._native.encode(spec, x, count, frame, key=key, **options)
+        if self._mistake == "residual" and "kept" in options and count:
+            ctypes.c_float.from_address(options["kept"]).value += 1
+        if self._mistake == "behind":
+            room = -(-self._extension.frame_bound(spec, count) // 4) * 4
+            ctypes.c_uint8.from_address(frame + room).value = 0
+
+    def decode(self, *arguments, factor=None, **options):
+        if self._mistake == "factor" and factor is not None:
+            factor *= 2
+        self._native.decode(*arguments, factor=factor, **options)
+
+    def reduce(self, sources, *arguments, order, **options):
+        order = "any" if self._mistake == "order" else order
+        self._native.reduce(sources, *arguments, order=order, **options)
+
+
+def main(path, mistake=""):
+    gpu = Gpu(standin.use(Path(path)).Device(0), 0)
+    card = gpu_laws.Card(gpu, Block)
+    card.device = Mistaken(gpu.native, card.extension, mistake)
+    return 0 if gpu_laws.tell(card, reduced=True) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
