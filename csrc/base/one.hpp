@@ -9,3 +9,11 @@
 #define MLS_ONE
 #define MLS_KERNEL
 #endif
+
+// An address whose numbers are aligned on the device, which else reads them byte by byte; arrays of
+// the host need not be.
+#if defined(__CUDA_ARCH__)
+#define MLS_ALIGNED(T, address) __builtin_assume_aligned(address, alignof(T))
+#else
+#define MLS_ALIGNED(T, address) (address)
+#endif

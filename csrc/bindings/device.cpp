@@ -45,6 +45,13 @@ Combine combine_of(const std::string& dtype, const std::string& op, int divisor,
           order == "tree" ? Order::tree : Order::any};
 }
 
+// Short calls keep Python's lock: to get it back costs more than they do.
+template <class Body>
+auto without_lock(Body body) {
+  const py::gil_scoped_release unlocked;
+  return body();
+}
+
 template <class T>
 std::vector<T*> all_at(const std::vector<Address>& addresses) {
   std::vector<T*> pointers;
@@ -61,6 +68,7 @@ py::tuple counted() {
 py::dict told(const DeviceInfo& info) {
   py::dict all;
   all["name"] = info.name;
+  all["uuid"] = py::bytes(info.uuid);
   all["number"] = info.number;
   all["count"] = info.count;
   all["compute_capability"] = py::make_tuple(info.major, info.minor);
@@ -172,10 +180,11 @@ PYBIND11_MODULE(MLS_MODULE, m) {
           py::arg("m"), py::kw_only(), py::arg("stream"), py::arg("factor") = py::none(), unlocked)
       .def(
           "allocate",
-          [](Device& self, std::size_t bytes) {
-            return reinterpret_cast<Address>(self.allocate(bytes));
+          [](Device& self, std::size_t bytes, std::optional<Stream> stream) {
+            return reinterpret_cast<Address>(stream ? self.allocate(bytes, *stream)
+                                                    : self.allocate_shared(bytes));
           },
-          py::arg("bytes"), unlocked)
+          py::arg("bytes"), py::kw_only(), py::arg("stream") = py::none(), unlocked)
       .def(
           "release", [](Device& self, Address memory) { self.release(at<void>(memory)); },
           py::arg("memory"), unlocked)
@@ -204,34 +213,37 @@ PYBIND11_MODULE(MLS_MODULE, m) {
       .def("make_stream", &Device::make_stream, unlocked)
       .def("drop_stream", &Device::drop_stream, py::arg("stream"), unlocked)
       .def("make_event", &Device::make_event, py::kw_only(), py::arg("shared") = false,
-           py::arg("timed") = false, unlocked)
-      .def("drop_event", &Device::drop_event, py::arg("event"), unlocked)
-      .def("record", &Device::record, py::arg("event"), py::arg("stream"), unlocked)
-      .def("follow", &Device::follow, py::arg("stream"), py::arg("event"), unlocked)
-      .def("ready", &Device::ready, py::arg("event"), unlocked)
-      .def("wait", &Device::wait, py::arg("event"), unlocked)
+           py::arg("timed") = false)
+      .def("drop_event", &Device::drop_event, py::arg("event"))
+      .def("record", &Device::record, py::arg("event"), py::arg("stream"))
+      .def("follow", &Device::follow, py::arg("stream"), py::arg("event"))
+      .def("ready", &Device::ready, py::arg("event"))
+      .def("wait", &Device::wait, py::arg("event"), py::arg("seconds"), unlocked)
       .def("seconds_between", &Device::seconds_between, py::arg("start"), py::arg("end"), unlocked)
       .def(
           "share",
           [](Device& self, Address memory) {
-            const Shared shared = self.share(at<const void>(memory));
+            const auto shared = without_lock([&] { return self.share(at<const void>(memory)); });
             return py::make_tuple(py::bytes(shared.handle), shared.offset);
           },
           py::arg("memory"))
       .def(
           "see",
-          [](Device& self, const py::bytes& handle) {
+          [](Device& self, const std::string& handle) {
             return reinterpret_cast<Address>(self.see(handle));
           },
-          py::arg("handle"))
+          py::arg("handle"), unlocked)
       .def(
           "unsee", [](Device& self, Address memory) { self.unsee(at<void>(memory)); },
           py::arg("memory"), unlocked)
       .def(
           "share_event",
-          [](Device& self, Event event) { return py::bytes(self.share_event(event)); },
+          [](Device& self, Event event) {
+            return py::bytes(without_lock([&] { return self.share_event(event); }));
+          },
           py::arg("event"))
       .def(
-          "see_event", [](Device& self, const py::bytes& handle) { return self.see_event(handle); },
-          py::arg("handle"));
+          "see_event",
+          [](Device& self, const std::string& handle) { return self.see_event(handle); },
+          py::arg("handle"), unlocked);
 }

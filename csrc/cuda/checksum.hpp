@@ -1,9 +1,12 @@
 // The header of a frame, with the CRC32C of what is behind it.
 //
 // A remainder is linear: the payload's is the sum (xor) of what each 4-byte word leaves behind,
-// moved by as many zero bytes as follow it. A thread takes every 256th word of its team's stretch,
-// moves what it has by 1024 bytes from word to word, with tables, and at the end once by what is
-// left. Source: the arithmetic of polynomials is that of zlib's crc32_combine (Adler 1995-2022).
+// moved by as many zero bytes as follow it. A thread takes every 256th word of a stretch, and moves
+// what it has by 1024 bytes from word to word, with tables, and by a stretch from one to the next.
+// Stretches are counted from the end, so that a thread's last word is as far from the end of every
+// stretch, and what lacks of the first one are zeros that leave nothing. Factors are constants of
+// the compiler. Source: the arithmetic of polynomials is that of zlib's crc32_combine (Adler
+// 1995-2022).
 #pragma once
 
 #include <cstddef>
@@ -16,19 +19,20 @@
 
 namespace mls::device {
 
-// Remainders of polynomials of bits, the highest power in the lowest bit, as CRC32C has them.
-MLS_KERNEL inline std::uint32_t times(std::uint32_t a, std::uint32_t b) {
+// Remainders of polynomials of bits, the highest power in the lowest bit, as CRC32C has them. A
+// constant is best the second factor: its multiples by powers are constants too.
+MLS_ONE constexpr std::uint32_t times(std::uint32_t a, std::uint32_t b) {
   constexpr std::uint32_t kPolynomial = 0x82f63b78u;
   std::uint32_t product = 0;
-  for (std::uint32_t bit = 0x80000000u; bit != 0; bit >>= 1) {
-    if (a & bit) product ^= b;
-    b = (b >> 1) ^ (b & 1 ? kPolynomial : 0u);
+  for (int bit = 31; bit >= 0; --bit) {
+    product ^= (a >> bit & 1u) != 0 ? b : 0u;
+    b = (b >> 1) ^ ((b & 1u) != 0 ? kPolynomial : 0u);
   }
   return product;
 }
 
 // What `bytes` zero bytes do to a remainder, as a factor: x to the power of 8 bytes.
-MLS_KERNEL inline std::uint32_t after_zeros(std::uint64_t bytes) {
+constexpr std::uint32_t after_zeros(std::uint64_t bytes) {
   std::uint32_t power = 0x80000000u;   // 1
   std::uint32_t square = 0x00800000u;  // x^8
   for (; bytes != 0; bytes >>= 1) {
@@ -38,11 +42,23 @@ MLS_KERNEL inline std::uint32_t after_zeros(std::uint64_t bytes) {
   return power;
 }
 
+// A remainder behind which `units` times kBytes zero bytes follow.
+template <std::uint64_t kBytes, int kBits>
+MLS_KERNEL std::uint32_t moved(std::uint32_t remainder, std::uint64_t units) {
+  if constexpr (kBits > 0) {
+    constexpr std::uint32_t kFactor = after_zeros(kBytes);
+    if ((units & 1) != 0) remainder = times(remainder, kFactor);
+    if (units > 1) return moved<2 * kBytes, kBits - 1>(remainder, units >> 1);
+  }
+  return remainder;
+}
+
 // XORs the remainder of the payload's whole words, from 0, into *sum.
 template <class Where>
 struct SumWords {
   static constexpr int kThreads = 256;
-  static constexpr std::size_t kStretch = 64 * kThreads;  // words
+  static constexpr std::size_t kEachWords = 64;
+  static constexpr std::size_t kStretch = kEachWords * kThreads;  // words
   struct Shared {
     std::uint32_t tables[4][256];
   };
@@ -53,35 +69,42 @@ struct SumWords {
   template <class Team>
   MLS_KERNEL void operator()(Team& team, Shared& shared) const {
     const std::size_t words = where.length() / 4;
-    if (team.number() * kStretch >= words) return;
+    const std::size_t stretches = (words + kStretch - 1) / kStretch;
+    const std::size_t each = (stretches + team.teams() - 1) / team.teams();
+    const std::size_t lowest = team.number() * each;
+    if (lowest >= stretches) return;
+    const std::size_t above = lowest + each < stretches ? lowest + each : stretches;
     const std::byte* const payload = where.place();
     team.all([&](int thread) {
-      const std::uint32_t stride = after_zeros(4 * kThreads);
+      constexpr std::uint32_t kStride = after_zeros(4 * kThreads);
       for (int k = 0; k < 4; ++k) {
-        shared.tables[k][thread] = times(stride, static_cast<std::uint32_t>(thread) << 8 * k);
+        shared.tables[k][thread] = times(static_cast<std::uint32_t>(thread) << 8 * k, kStride);
       }
     });
     typename Team::template Each<std::uint32_t> sums;
-    team.all([&](int thread) { sums[thread] = 0; });
-    for (std::size_t first = team.number() * kStretch; first < words;
-         first += team.teams() * kStretch) {
-      const std::size_t end = first + kStretch < words ? first + kStretch : words;
-      team.all([&](int thread) {
+    team.all([&](int thread) {
+      constexpr std::uint32_t kNext = after_zeros(4 * kStretch);
+      std::uint32_t all = 0;
+      for (std::size_t stretch = above; stretch-- > lowest;) {  // from the payload's front
+        // of the first stretch, where `first` words lack
+        const std::size_t end = words - stretch * kStretch;
+        const std::size_t lack = end < kStretch ? kStretch - end : 0;
         std::uint32_t remainder = 0;
-        std::size_t last = words;
-        for (std::size_t i = first + static_cast<std::size_t>(thread); i < end; i += kThreads) {
-          const std::uint32_t moved =
+        for (std::size_t row = lack / kThreads; row < kEachWords; ++row) {
+          const std::size_t at = row * kThreads + static_cast<std::size_t>(thread);
+          if (at < lack) continue;
+          const std::uint32_t before =
               shared.tables[0][remainder & 0xffu] ^ shared.tables[1][remainder >> 8 & 0xffu] ^
               shared.tables[2][remainder >> 16 & 0xffu] ^ shared.tables[3][remainder >> 24];
-          remainder = moved ^ load<std::uint32_t>(payload, i);
-          last = i;
+          remainder = before ^ load<std::uint32_t>(payload, end + at - kStretch);
         }
-        if (last < words) sums[thread] ^= times(after_zeros(4 * (words - last)), remainder);
-      });
-    }
+        all = times(all, kNext) ^ remainder;
+      }
+      sums[thread] = moved<4, 9>(all, static_cast<std::uint64_t>(kThreads - thread));
+    });
     const std::uint32_t all = team.xor_sum(sums);
     team.all([&](int thread) {
-      if (thread == 0) Team::flip_bits(sum, all);
+      if (thread == 0) Team::flip_bits(sum, moved<4 * kStretch, 32>(all, lowest));
     });
   }
 };
@@ -106,9 +129,14 @@ struct WriteHeader {
       told.length = where.length();
       std::byte bytes[sizeof told];
       __builtin_memcpy(bytes, &told, sizeof told);
-      std::uint32_t remainder = with_bytes(0xffffffffu, bytes, sizeof told);
+      std::uint32_t remainder = 0xffffffffu;
+      for (std::size_t i = 0; i < sizeof told / 4; ++i) {
+        std::uint32_t word;
+        __builtin_memcpy(&word, bytes + 4 * i, sizeof word);
+        remainder = times(remainder ^ word, after_zeros(4));
+      }
       const std::size_t words = where.length() / 4;
-      remainder = times(after_zeros(4 * words), remainder) ^ *sum;
+      remainder = moved<4, 40>(remainder, words) ^ *sum;
       told.checksum = ~with_bytes(remainder, where.place() + 4 * words, where.length() % 4);
       __builtin_memcpy(bytes, &told, sizeof told);
       for (std::size_t i = 0; i < sizeof told; ++i) frame[i] = bytes[i];
@@ -119,7 +147,7 @@ struct WriteHeader {
   MLS_KERNEL static std::uint32_t with_bytes(std::uint32_t remainder, const std::byte* bytes,
                                              std::size_t count) {
     for (std::size_t i = 0; i < count; ++i) {
-      remainder = times(0x00800000u, remainder ^ static_cast<std::uint32_t>(bytes[i]));
+      remainder = times(remainder ^ static_cast<std::uint32_t>(bytes[i]), after_zeros(1));
     }
     return remainder;
   }

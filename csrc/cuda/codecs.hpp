@@ -3,6 +3,7 @@
 //
 // A machine has
 //   run(work, kernel)      as many teams as there is work for, at most as many as run at a time
+//   run_few(work, kernel)  the same for kernels that begin with much work of their own
 //   run_all(teams, kernel) so many teams
 //   room<T>(count)         memory until all that was started so far is done
 //   zero, copy             of memory
@@ -271,7 +272,7 @@ class Codecs {
     const auto sum = machine_.template room<std::uint32_t>(1);
     machine_.zero(sum.get(), sizeof(std::uint32_t));
     const std::size_t words = payload_bytes(spec, count) / 4;
-    machine_.run(ceil_div(words, SumWords<Where>::kStretch), SumWords<Where>{where, sum.get()});
+    machine_.run_few(ceil_div(words, SumWords<Where>::kStretch), SumWords<Where>{where, sum.get()});
     machine_.run_all(1, WriteHeader<Where>{header, where, sum.get(), frame});
   }
 
@@ -308,8 +309,9 @@ class Codecs {
 
   template <class Format, class Deliver>
   void scatter_coded(const Coded& coded, const Deliver& how, float* into) {
-    // whatever k is, its bitmap is within the payload, and has no more than 2 k + n / 2^low bits
-    const std::size_t most_bits = std::min(8 * coded.bytes, 2 * coded.elements);
+    // whatever k is: n / 2^low is less than 2 k, and less than n
+    const std::size_t most = fitting<Format>(coded.bytes - sizeof(std::uint32_t), coded.elements);
+    const std::size_t most_bits = std::min(3 * most, most + coded.elements);
     const std::size_t stretches = ceil_div(most_bits, kStretchBits);
     if (stretches == 0) return;
     const auto counts = machine_.template room<std::uint32_t>(stretches);

@@ -1,6 +1,7 @@
 // One GPU, or its stand-in on the host, as the bindings see it. No header of CUDA.
 //
-// Everything is in the order of a stream and waits for nothing, except `wait` and `open_device`.
+// Everything is in the order of a stream and waits for nothing, except `wait`, `allocate_shared`,
+// `release` and `open_device`.
 // Addresses are of the device's memory unless said otherwise. Errors of CUDA are Failures that
 // name the call: of kind config.
 #pragma once
@@ -30,6 +31,7 @@ struct Factored {
 
 struct DeviceInfo {
   std::string name;
+  std::string uuid;  // 16 bytes
   int number = 0;
   int count = 0;  // of devices
   int major = 0;  // compute capability
@@ -78,8 +80,9 @@ class Device {
   virtual void add_expanded(Stream stream, const Factored& shape, const float* p, const float* q,
                             float factor, float* m) = 0;
 
-  // Zeros at first.
-  virtual void* allocate(std::size_t bytes) = 0;
+  // Zeros at first: after what is on the stream; or at once, and it can be shared.
+  virtual void* allocate(std::size_t bytes, Stream stream) = 0;
+  virtual void* allocate_shared(std::size_t bytes) = 0;
   virtual void release(void* memory) noexcept = 0;
   virtual void zero(Stream stream, void* memory, std::size_t bytes) = 0;
 
@@ -98,7 +101,7 @@ class Device {
   virtual void record(Event event, Stream stream) = 0;
   virtual void follow(Stream stream, Event event) = 0;  // the stream waits
   virtual bool ready(Event event) = 0;
-  virtual void wait(Event event) = 0;                        // the caller waits
+  virtual bool wait(Event event, double seconds) = 0;        // the caller waits
   virtual double seconds_between(Event from, Event to) = 0;  // of timed ones, after both
 
   // Memory and events of other processes on this machine.

@@ -3,8 +3,10 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <string>
+#include <thread>
 
 #include "cuda/blend.hpp"
 #include "cuda/codecs.hpp"
@@ -24,21 +26,24 @@ void must(cudaError_t code, const char* what) {
                                          ")");
 }
 
+constexpr double kSpinSeconds = 300e-6;
+
 cudaStream_t stream_of(Stream stream) { return reinterpret_cast<cudaStream_t>(stream); }
 cudaEvent_t event_of(Event event) { return reinterpret_cast<cudaEvent_t>(event); }
 
 // What codecs.hpp calls a machine: a stream.
 class StreamMachine {
  public:
-  StreamMachine(cudaStream_t stream, std::size_t most_blocks)
-      : stream_(stream), most_blocks_(most_blocks) {}
+  StreamMachine(cudaStream_t stream, cudaMemPool_t pool, std::size_t processors)
+      : stream_(stream), pool_(pool), processors_(processors) {}
 
   template <class T>
   class Room {
    public:
-    Room(cudaStream_t stream, std::size_t count) : stream_(stream) {
+    Room(cudaStream_t stream, cudaMemPool_t pool, std::size_t count) : stream_(stream) {
       void* memory = nullptr;
-      must(cudaMallocAsync(&memory, std::max<std::size_t>(count, 1) * sizeof(T), stream),
+      must(cudaMallocFromPoolAsync(&memory, std::max<std::size_t>(count, 1) * sizeof(T), pool,
+                                   stream),
            "no memory for what an encoding needs besides");
       memory_ = static_cast<T*>(memory);
     }
@@ -54,13 +59,18 @@ class StreamMachine {
 
   template <class T>
   Room<T> room(std::size_t count) {
-    return Room<T>(stream_, count);
+    return Room<T>(stream_, pool_, count);
   }
 
   template <class Kernel>
   void run(std::size_t work, const Kernel& kernel) {
-    const std::size_t most = most_blocks_ * CudaTeam<Kernel::kThreads>::kPerBlock;
-    run_all(std::clamp<std::size_t>(work, 1, most), kernel);
+    // eight blocks fill a multiprocessor; twice that, so that none waits for the last
+    run_at_most(16 * processors_, work, kernel);
+  }
+
+  template <class Kernel>
+  void run_few(std::size_t work, const Kernel& kernel) {
+    run_at_most(4 * processors_, work, kernel);
   }
 
   template <class Kernel>
@@ -76,23 +86,51 @@ class StreamMachine {
   }
 
  private:
+  template <class Kernel>
+  void run_at_most(std::size_t blocks, std::size_t work, const Kernel& kernel) {
+    const std::size_t most = blocks * CudaTeam<Kernel::kThreads>::kPerBlock;
+    run_all(std::clamp<std::size_t>(work, 1, most), kernel);
+  }
+
   const cudaStream_t stream_;
-  const std::size_t most_blocks_;
+  const cudaMemPool_t pool_;
+  const std::size_t processors_;
 };
 
-// Makes a device the current one of this thread, for a while.
+// A function of the driver. It is asked for through the runtime, so that the extension can be
+// loaded where there is no driver.
+template <class Function>
+Function of_driver(const char* name) {
+  void* entry = nullptr;
+  cudaDriverEntryPointQueryResult found{};
+  const cudaError_t code =
+      cudaGetDriverEntryPointByVersion(name, &entry, 12000, cudaEnableDefault, &found);
+  if (code != cudaSuccess) cudaGetLastError();
+  return code == cudaSuccess && found == cudaDriverEntryPointSuccess
+             ? reinterpret_cast<Function>(entry)
+             : nullptr;
+}
+
+// Makes a device the current one of this thread, for a while; for good where none was, as going
+// back would open the first device.
 class OnDevice {
  public:
-  explicit OnDevice(int number) {
-    must(cudaGetDevice(&before_), "asking for the current device");
-    if (before_ != number) must(cudaSetDevice(number), "choosing a device");
+  explicit OnDevice(int number) noexcept {
+    static const auto current = of_driver<CUresult (*)(CUcontext*)>("cuCtxGetCurrent");
+    CUcontext context = nullptr;
+    int before = number;
+    const bool had = current != nullptr && current(&context) == CUDA_SUCCESS && context != nullptr;
+    if (had && cudaGetDevice(&before) == cudaSuccess && before != number) before_ = before;
+    if (!had || before_ >= 0) cudaSetDevice(number);  // what is called next tells if it fails
   }
-  ~OnDevice() { cudaSetDevice(before_); }
+  ~OnDevice() {
+    if (before_ >= 0) cudaSetDevice(before_);
+  }
   OnDevice(const OnDevice&) = delete;
   OnDevice& operator=(const OnDevice&) = delete;
 
  private:
-  int before_ = 0;
+  int before_ = -1;
 };
 
 int attribute(cudaDeviceAttr name, int number) {
@@ -105,16 +143,15 @@ class Gpu final : public Device {
  public:
   explicit Gpu(int number) : number_(number) {
     const OnDevice on(number_);
-    // eight blocks of 256 threads fill a multiprocessor; twice that, so that none waits for the
-    // last
-    most_blocks_ =
-        16 * static_cast<std::size_t>(attribute(cudaDevAttrMultiProcessorCount, number_));
-    // memory that was used once is kept for the next time
-    cudaMemPool_t pool = nullptr;
-    must(cudaDeviceGetDefaultMemPool(&pool, number_), "asking for the memory pool");
+    processors_ = static_cast<std::size_t>(attribute(cudaDevAttrMultiProcessorCount, number_));
+    // a pool of its own: memory that was used once is kept for the next time
+    cudaMemPoolProps properties{};
+    properties.allocType = cudaMemAllocationTypePinned;
+    properties.location = {cudaMemLocationTypeDevice, number_};
+    must(cudaMemPoolCreate(&pool_, &properties), "making a pool of memory");
     std::uint64_t all = ~std::uint64_t{0};
-    must(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &all),
-         "setting up the memory pool");
+    must(cudaMemPoolSetAttribute(pool_, cudaMemPoolAttrReleaseThreshold, &all),
+         "setting up the pool of memory");
   }
 
   DeviceInfo info() override {
@@ -125,6 +162,7 @@ class Gpu final : public Device {
     info.name = properties.name;
     info.number = number_;
     must(cudaGetDeviceCount(&info.count), "counting devices");
+    info.uuid = std::string(properties.uuid.bytes, sizeof properties.uuid.bytes);
     info.major = properties.major;
     info.minor = properties.minor;
     info.memory = properties.totalGlobalMem;
@@ -142,74 +180,84 @@ class Gpu final : public Device {
   void encode(Stream stream, const Spec& spec, const float* x, std::size_t count, Feedback feedback,
               float* kept, Draw draw, std::byte* frame) override {
     const OnDevice on(number_);
-    StreamMachine machine(stream_of(stream), most_blocks_);
+    StreamMachine machine(stream_of(stream), pool_, processors_);
     Codecs(machine).encode(spec, {x, count, feedback, kept}, draw, frame);
   }
 
   void decode(Stream stream, const Spec& spec, std::size_t count, const std::byte* frame,
               std::size_t bytes, float* into) override {
     const OnDevice on(number_);
-    StreamMachine machine(stream_of(stream), most_blocks_);
+    StreamMachine machine(stream_of(stream), pool_, processors_);
     Codecs(machine).decode(spec, count, frame, bytes, into);
   }
 
   void add(Stream stream, const Spec& spec, std::size_t count, const std::byte* frame,
            std::size_t bytes, float factor, float* into) override {
     const OnDevice on(number_);
-    StreamMachine machine(stream_of(stream), most_blocks_);
+    StreamMachine machine(stream_of(stream), pool_, processors_);
     Codecs(machine).add(spec, count, frame, bytes, factor, into);
   }
 
   void clear(Stream stream, const Spec& spec, std::size_t count, const std::byte* frame,
              std::size_t bytes, float* into) override {
     const OnDevice on(number_);
-    StreamMachine machine(stream_of(stream), most_blocks_);
+    StreamMachine machine(stream_of(stream), pool_, processors_);
     Codecs(machine).clear(spec, count, frame, bytes, into);
   }
 
   void blend(Stream stream, std::size_t count, float a, const float* x, float b, const float* y,
              float* into) override {
     const OnDevice on(number_);
-    StreamMachine machine(stream_of(stream), most_blocks_);
+    StreamMachine machine(stream_of(stream), pool_, processors_);
     device::blend(machine, {count, a, x, b, y, into});
   }
 
   void reduce(Stream stream, const Combine& how, std::span<const std::byte* const> from,
               std::span<std::byte* const> into, std::size_t count) override {
     const OnDevice on(number_);
-    StreamMachine machine(stream_of(stream), most_blocks_);
+    StreamMachine machine(stream_of(stream), pool_, processors_);
     reduce_blocks(machine, how.dtype, blocks_of(how, from, into, count));
   }
 
   void multiply_q(Stream stream, const Factored& shape, const float* m, const float* q,
                   float* p) override {
     const OnDevice on(number_);
-    StreamMachine machine(stream_of(stream), most_blocks_);
+    StreamMachine machine(stream_of(stream), pool_, processors_);
     device::multiply_q(machine, shape, m, q, p);
   }
 
   void multiply_p(Stream stream, const Factored& shape, const float* m, const float* p,
                   float* q) override {
     const OnDevice on(number_);
-    StreamMachine machine(stream_of(stream), most_blocks_);
+    StreamMachine machine(stream_of(stream), pool_, processors_);
     device::multiply_p(machine, shape, m, p, q);
   }
 
   void expand(Stream stream, const Factored& shape, const float* p, const float* q,
               float* m) override {
     const OnDevice on(number_);
-    StreamMachine machine(stream_of(stream), most_blocks_);
+    StreamMachine machine(stream_of(stream), pool_, processors_);
     device::expand(machine, shape, p, q, m);
   }
 
   void add_expanded(Stream stream, const Factored& shape, const float* p, const float* q,
                     float factor, float* m) override {
     const OnDevice on(number_);
-    StreamMachine machine(stream_of(stream), most_blocks_);
+    StreamMachine machine(stream_of(stream), pool_, processors_);
     device::add_expanded(machine, shape, p, q, factor, m);
   }
 
-  void* allocate(std::size_t bytes) override {
+  void* allocate(std::size_t bytes, Stream stream) override {
+    const OnDevice on(number_);
+    void* memory = nullptr;
+    must(
+        cudaMallocFromPoolAsync(&memory, std::max<std::size_t>(bytes, 1), pool_, stream_of(stream)),
+        "no memory");
+    must(cudaMemsetAsync(memory, 0, bytes, stream_of(stream)), "zeroing memory");
+    return memory;
+  }
+
+  void* allocate_shared(std::size_t bytes) override {
     const OnDevice on(number_);
     void* memory = nullptr;
     must(cudaMalloc(&memory, std::max<std::size_t>(bytes, 1)), "no memory");
@@ -219,7 +267,10 @@ class Gpu final : public Device {
     return memory;
   }
 
-  void release(void* memory) noexcept override { cudaFree(memory); }
+  void release(void* memory) noexcept override {
+    const OnDevice on(number_);
+    cudaFree(memory);
+  }
 
   void zero(Stream stream, void* memory, std::size_t bytes) override {
     const OnDevice on(number_);
@@ -248,7 +299,10 @@ class Gpu final : public Device {
     return reinterpret_cast<Stream>(stream);
   }
 
-  void drop_stream(Stream stream) noexcept override { cudaStreamDestroy(stream_of(stream)); }
+  void drop_stream(Stream stream) noexcept override {
+    const OnDevice on(number_);
+    cudaStreamDestroy(stream_of(stream));
+  }
 
   Event make_event(bool shared, bool timed) override {
     const OnDevice on(number_);
@@ -259,7 +313,10 @@ class Gpu final : public Device {
     return reinterpret_cast<Event>(event);
   }
 
-  void drop_event(Event event) noexcept override { cudaEventDestroy(event_of(event)); }
+  void drop_event(Event event) noexcept override {
+    const OnDevice on(number_);
+    cudaEventDestroy(event_of(event));
+  }
 
   void record(Event event, Stream stream) override {
     const OnDevice on(number_);
@@ -282,9 +339,18 @@ class Gpu final : public Device {
     return true;
   }
 
-  void wait(Event event) override {
-    const OnDevice on(number_);
-    must(cudaEventSynchronize(event_of(event)), "waiting for an event");
+  bool wait(Event event, double seconds) override {
+    const auto started = std::chrono::steady_clock::now();
+    while (!ready(event)) {
+      const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - started;
+      if (waited.count() > seconds) return false;
+      if (waited.count() < kSpinSeconds) {
+        std::this_thread::yield();
+      } else {
+        std::this_thread::sleep_for(std::chrono::microseconds(50));
+      }
+    }
+    return true;
   }
 
   double seconds_between(Event from, Event to) override {
@@ -296,10 +362,12 @@ class Gpu final : public Device {
 
   Shared share(const void* memory) override {
     const OnDevice on(number_);
+    const CUdeviceptr base = base_of(memory);
     cudaIpcMemHandle_t handle;
-    must(cudaIpcGetMemHandle(&handle, const_cast<void*>(memory)),
+    must(cudaIpcGetMemHandle(&handle, reinterpret_cast<void*>(base)),
          "sharing memory with other processes");
-    return {std::string(reinterpret_cast<const char*>(&handle), sizeof handle), offset_of(memory)};
+    return {std::string(reinterpret_cast<const char*>(&handle), sizeof handle),
+            static_cast<std::size_t>(reinterpret_cast<CUdeviceptr>(memory) - base)};
   }
 
   void* see(const std::string& handle) override {
@@ -312,7 +380,10 @@ class Gpu final : public Device {
     return memory;
   }
 
-  void unsee(void* memory) noexcept override { cudaIpcCloseMemHandle(memory); }
+  void unsee(void* memory) noexcept override {
+    const OnDevice on(number_);
+    cudaIpcCloseMemHandle(memory);
+  }
 
   std::string share_event(Event event) override {
     const OnDevice on(number_);
@@ -336,27 +407,22 @@ class Gpu final : public Device {
     std::memcpy(into, handle.data(), bytes);
   }
 
-  // Within its allocation, which is what a handle is of. The driver is asked through the runtime,
-  // so that the extension can be loaded where there is none.
-  static std::size_t offset_of(const void* memory) {
-    void* entry = nullptr;
-    cudaDriverEntryPointQueryResult found{};
-    must(cudaGetDriverEntryPointByVersion("cuMemGetAddressRange", &entry, 12000, cudaEnableDefault,
-                                          &found),
-         "asking the driver for an allocation's range");
+  // The start of an allocation, which is what a handle is of.
+  static CUdeviceptr base_of(const void* memory) {
+    static const auto range =
+        of_driver<CUresult (*)(CUdeviceptr*, std::size_t*, CUdeviceptr)>("cuMemGetAddressRange");
     CUdeviceptr base = 0;
     std::size_t size = 0;
-    const auto address = reinterpret_cast<CUdeviceptr>(memory);
-    const auto get_range =
-        reinterpret_cast<CUresult (*)(CUdeviceptr*, std::size_t*, CUdeviceptr)>(entry);
-    if (found != cudaDriverEntryPointSuccess || get_range(&base, &size, address) != CUDA_SUCCESS) {
+    if (range == nullptr ||
+        range(&base, &size, reinterpret_cast<CUdeviceptr>(memory)) != CUDA_SUCCESS) {
       throw Failure(FailureKind::config, "the GPU: this is no memory of an allocation");
     }
-    return static_cast<std::size_t>(address - base);
+    return base;
   }
 
   const int number_;
-  std::size_t most_blocks_ = 0;
+  std::size_t processors_ = 0;
+  cudaMemPool_t pool_ = nullptr;
 };
 
 }  // namespace

@@ -354,27 +354,30 @@ struct CountTiles {
 // Counts become sums of those before. One team; returns the sum of all to every thread.
 template <class Team>
 MLS_KERNEL std::uint32_t add_up(Team& team, std::uint32_t* counts, std::size_t length) {
-  const std::size_t each = (length + Team::kThreads - 1) / Team::kThreads;
-  typename Team::template Each<std::uint32_t> before;
-  const auto end_of = [&](std::size_t first) {
-    return first + each < length ? first + each : length;
-  };
-  team.all([&](int thread) {
-    const std::size_t first = static_cast<std::size_t>(thread) * each;
-    std::uint32_t sum = 0;
-    for (std::size_t i = first; i < end_of(first); ++i) sum += counts[i];
-    before[thread] = sum;
-  });
-  const std::uint32_t total = team.exclusive_sum(before);
-  team.all([&](int thread) {
-    const std::size_t first = static_cast<std::size_t>(thread) * each;
-    std::uint32_t sum = before[thread];
-    for (std::size_t i = first; i < end_of(first); ++i) {
-      const std::uint32_t own = counts[i];
-      counts[i] = sum;
-      sum += own;
-    }
-  });
+  constexpr std::size_t kOwn = 8;
+  std::uint32_t total = 0;
+  for (std::size_t base = 0; base < length; base += kOwn * Team::kThreads) {
+    typename Team::template Each<std::uint32_t> before;
+    const auto each = [&](int thread, auto body) {
+      const std::size_t first = base + kOwn * static_cast<std::size_t>(thread);
+      for (std::size_t i = first; i < first + kOwn && i < length; ++i) body(counts[i]);
+    };
+    team.all([&](int thread) {
+      std::uint32_t sum = 0;
+      each(thread, [&](std::uint32_t& count) { sum += count; });
+      before[thread] = sum;
+    });
+    const std::uint32_t all = team.exclusive_sum(before);
+    team.all([&](int thread) {
+      std::uint32_t sum = total + before[thread];
+      each(thread, [&](std::uint32_t& count) {
+        const std::uint32_t own = count;
+        count = sum;
+        sum += own;
+      });
+    });
+    total += all;
+  }
   return total;
 }
 

@@ -275,7 +275,9 @@ struct AddUpMarks {
 template <class Format, class Deliver>
 struct ScatterCoded {
   static constexpr int kThreads = 256;
-  using Shared = Nothing;
+  struct Shared {
+    std::uint16_t places[kStretchBits];  // of the set bits, in their order
+  };
 
   Marks marks;
   const std::uint32_t* before;
@@ -283,7 +285,7 @@ struct ScatterCoded {
   float* into;
 
   template <class Team>
-  MLS_KERNEL void operator()(Team& team, Shared&) const {
+  MLS_KERNEL void operator()(Team& team, Shared& shared) const {
     const Coded& coded = marks.coded;
     const std::size_t k = coded.count();
     if (k == 0) return;
@@ -296,14 +298,20 @@ struct ScatterCoded {
       words[thread] = marks.word(team.number(), thread, k);
       ranks[thread] = static_cast<std::uint32_t>(std::popcount(words[thread]));
     });
-    team.exclusive_sum(ranks);
+    const std::uint32_t all = team.exclusive_sum(ranks);
+    team.all([&](int thread) {
+      std::uint32_t rank = ranks[thread];
+      for (std::uint32_t word = words[thread]; word != 0; word &= word - 1, ++rank) {
+        const int place = 32 * thread + std::countr_zero(word);
+        shared.places[rank] = static_cast<std::uint16_t>(place);
+      }
+    });
     const unsigned low = low_bits(k, coded.elements);
     team.all([&](int thread) {
-      std::size_t i = before[team.number()] + ranks[thread];
-      const std::uint64_t first =
-          team.number() * kStretchBits + 32 * static_cast<std::uint64_t>(thread);
-      for (std::uint32_t word = words[thread]; word != 0 && i < k; word &= word - 1, ++i) {
-        const std::uint64_t position = first + static_cast<unsigned>(std::countr_zero(word));
+      for (std::uint32_t rank = static_cast<std::uint32_t>(thread); rank < all; rank += kThreads) {
+        const std::size_t i = before[team.number()] + rank;
+        if (i >= k) return;
+        const std::uint64_t position = team.number() * kStretchBits + shared.places[rank];
         const std::uint64_t index = (position - i) << low | lows_of(i, low);
         deliver(how, into, coded.elements, index, Format::value(values, i));
       }

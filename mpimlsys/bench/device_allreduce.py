@@ -150,6 +150,7 @@ class _Size:
                 started = perf_counter()
                 cases[name]()
                 elapsed = perf_counter() - started
+                self.ctx.world.Barrier()  # the copy is measured alone
                 self._check(name, algorithms)
                 if repeat >= 0:
                     times[name].append(elapsed)

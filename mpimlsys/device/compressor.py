@@ -73,7 +73,7 @@ class GpuCompressor:
     def packed(self) -> Memory:
         """Room for the whole array, what is compressed before what is not."""
         if self._packed is None:
-            self._packed = Memory(self._gpu, self.count * _FLOAT)
+            self._packed = Memory(self._gpu, self.count * _FLOAT, self._stream)
         return self._packed
 
     def accumulate(self, name: str, x: int, count: int) -> int:
@@ -93,7 +93,7 @@ class GpuCompressor:
     def kept(self, name: str, count: int) -> int:
         """The address of ``count`` float32 that are kept; zeros where others were kept before."""
         if name not in self._kept or self._kept[name][1] != count:
-            self._kept[name] = (Memory(self._gpu, count * _FLOAT), count)
+            self._kept[name] = (Memory(self._gpu, count * _FLOAT, self._stream), count)
         return self._kept[name][0].address
 
     def has(self, name: str) -> int:

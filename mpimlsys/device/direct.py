@@ -8,13 +8,12 @@ MPI was built.
 from __future__ import annotations
 
 import ctypes
-import time
 from typing import TYPE_CHECKING, Any
 
 from mpimlsys.device.arrays import View
 from mpimlsys.device.gpu import Gpu
 from mpimlsys.device.staging import Reduction
-from mpimlsys.errors import RankFailed, Timeout
+from mpimlsys.errors import RankFailed
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -27,7 +26,6 @@ _TYPES = {
     "int64": "INT64_T",
     "uint8": "UINT8_T",
 }
-_NAP_S = 30e-6
 
 
 def takes_gpu_memory() -> bool:
@@ -56,8 +54,11 @@ class Direct:
     def all_reduce(self, view: View, how: Reduction, gpu: Gpu, stream: int) -> None:
         """Reduce in place, after what is on ``stream``; complete when it returns.
 
+        It has no deadline, as no MPI reduces a GPU's memory in the background: whoever waits for
+        the thread that this runs on has one.
+
         Raises:
-            Timeout: ranks did not take part.
+            RankFailed: MPI says that it failed.
         """
         from mpi4py import MPI
 
@@ -69,17 +70,7 @@ class Direct:
             view.size,
             getattr(MPI, _TYPES[view.dtype]),
         ]
-        operation = getattr(MPI, _OPERATIONS[how.op])
-        started = time.monotonic()
         try:
-            request = self._comm.Iallreduce(MPI.IN_PLACE, numbers, operation)
-            while not request.Test():
-                waited = time.monotonic() - started
-                if waited > how.timeout_s:
-                    raise Timeout(
-                        f"all-reduce of {how.label or 'an array of a GPU'} by the MPI is not "
-                        f"complete after {waited:.1f} s."
-                    )
-                time.sleep(_NAP_S)
+            self._comm.Allreduce(MPI.IN_PLACE, numbers, getattr(MPI, _OPERATIONS[how.op]))
         except MPI.Exception as error:
             raise RankFailed(f"all-reduce by the MPI: {error}", []) from error

@@ -30,7 +30,7 @@ class Factors:
     def __init__(self, gpu: Gpu, native: Any, engine: Any, stream: int) -> None:
         self._gpu, self._native, self._engine, self._stream = gpu, native, engine, stream
         self._host = Pinned(gpu)
-        self._p = Memory(gpu, 0)
+        self._p = Memory(gpu, 0, stream)
 
     def all_reduce(
         self,
@@ -64,7 +64,7 @@ class Factors:
             host[:] = self._native.draw_basis(q_count, key)
             self._copy(q, host.ctypes.data, q_count, timeout_s)
         if self._p.nbytes < p_count * _FLOAT:
-            self._p = Memory(self._gpu, p_count * _FLOAT)
+            self._p = Memory(self._gpu, p_count * _FLOAT, self._stream)
         p = self._p.address
         for start, rows, cols, own, p_at, q_at in places_of(shapes, p, q):
             m = y + start * _FLOAT

@@ -19,11 +19,12 @@ from typing import Any
 
 import numpy as np
 
+from mpimlsys.device.agreement import Agreement, Refused
 from mpimlsys.device.compressor import OWNERS, GpuCompressor
 from mpimlsys.device.factors import Factors
 from mpimlsys.device.gpu import Gpu
 from mpimlsys.device.memory import Memory, Pinned
-from mpimlsys.errors import ConfigError, CorruptData
+from mpimlsys.errors import CorruptData
 from mpimlsys.kernels.codecs.random import key_of
 from mpimlsys.types import Array
 
@@ -81,8 +82,9 @@ class Frames:
         self._gpu, self._native, self._engine = gpu, native, engine
         self._rank, self._size, self._stream = rank, size, stream
         self._host = Pinned(gpu)
-        self._device = self._passing = Memory(gpu, 0)
+        self._device = self._passing = Memory(gpu, 0, stream)
         self._factors = Factors(gpu, native, engine, stream)
+        self._agreement = Agreement(engine, size)
 
     def all_reduce(self, x: int, memory: GpuCompressor, request: Request) -> None:
         """Put the sum of what all ranks send in the place of what is compressed.
@@ -173,7 +175,7 @@ class Frames:
         self._check(came, [mine.length] * self._size, request)
         if memory.feedback == "none":  # nothing is owned beyond this step
             if self._passing.nbytes < mine.length * _FLOAT:
-                self._passing = Memory(self._gpu, mine.length * _FLOAT)
+                self._passing = Memory(self._gpu, mine.length * _FLOAT, self._stream)
             owned = self._passing.address
             native.zero(owned, mine.length * _FLOAT, stream=self._stream)
         else:
@@ -334,7 +336,7 @@ class Frames:
     def _room(self, nbytes: int) -> int:
         """GPU memory that the next operations on the stream may write to."""
         if self._device.nbytes < nbytes:
-            self._device = Memory(self._gpu, nbytes)
+            self._device = Memory(self._gpu, nbytes, self._stream)
         return self._device.address
 
     def _to_host(
@@ -409,16 +411,14 @@ class Frames:
             memory.pattern,
             memory.seed,
         )
-        own = np.frombuffer(hashlib.sha256(repr(what).encode()).digest(), np.uint8).copy()
-        told = self._gathered(own, request)
+        own = hashlib.sha256(repr(what).encode()).digest()
+        told = self._agreement.tell(own, request.label, request.timeout_s)
         for rank, other in enumerate(told):
-            if not np.array_equal(other, told[0]):
-                error = ConfigError(
+            if other != told[0]:
+                raise Refused(
                     f"the ranks disagree about the compression of {request.label or 'an array'}: "
                     f"rank {rank} means another codec, step or layout than rank 0."
                 )
-                error.on_all_ranks = True
-                raise error
 
 
 def parts_of(count: int, granule: int, ranks: int) -> list[Part]:

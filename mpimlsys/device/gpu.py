@@ -14,8 +14,7 @@ from typing import Any
 from mpimlsys.errors import ConfigError, Timeout
 
 _EXTENSION = "mpimlsys._native_cuda"
-_NAP_S = 20e-6
-_LONG_NAP_S = 1e-3
+_SLICE_S = 0.05
 _opened: dict[int, Gpu] = {}
 
 
@@ -93,10 +92,7 @@ class Gpu:
             Timeout: it has not, after ``timeout_s``; names ``what`` is waited for.
         """
         started = time.perf_counter()
-        nap = _NAP_S
-        while not self.native.ready(event):
+        while not self.native.wait(event, _SLICE_S):  # so that Ctrl-C is heard
             waited = time.perf_counter() - started
             if waited > timeout_s:
                 raise Timeout(f"the GPU has not finished {what} after {waited:.1f} s.")
-            time.sleep(nap)
-            nap = min(2 * nap, _LONG_NAP_S)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import weakref
 
 import numpy as np
@@ -13,15 +14,22 @@ from mpimlsys.types import Array
 class Memory:
     """Bytes on a GPU, zeros at first; given back when nobody holds them any more.
 
+    Args:
+        gpu: whose.
+        nbytes: how many.
+        stream: whose operations alone use them; without one they are zeros at once, for all
+            streams and processes, and the GPU is waited for.
+
     Attributes:
         address: a multiple of 256.
         nbytes: how many.
     """
 
-    def __init__(self, gpu: Gpu, nbytes: int) -> None:
+    def __init__(self, gpu: Gpu, nbytes: int, stream: int | None = None) -> None:
         self.nbytes = nbytes
-        self.address = int(gpu.native.allocate(nbytes))
-        weakref.finalize(self, gpu.native.release, self.address)
+        self.address = int(gpu.native.allocate(nbytes, stream=stream))
+        finalizer = weakref.finalize(self, gpu.native.release, self.address)
+        finalizer.atexit = False  # a process gives all back when it ends
 
 
 class Pinned:
@@ -35,7 +43,8 @@ class Pinned:
         """(nbytes,) uint8, not initialised; what was taken before is given up."""
         if self._memory.nbytes < nbytes:
             self.close()
-            self._memory = np.empty(nbytes, np.uint8)
+            # pages of its own: none may be pinned twice
+            self._memory = np.frombuffer(mmap.mmap(-1, nbytes), np.uint8)
             self._gpu.native.pin(self._memory.ctypes.data, nbytes)
         return self._memory[:nbytes]
 

@@ -1,6 +1,6 @@
 """All-reduce among ranks of one node that see each other's GPU memory, through CUDA IPC.
 
-Each rank reduces its part straight from the memory of all, in the order of ranks, and writes the
+Each GPU reduces its part straight from the memory of all, in the order of ranks, and writes the
 result to all: every byte is read once and written once. Streams wait for each other by events that
 processes share; the ranks meet twice on the host, so that no event is waited for before it was
 recorded. No rank waits for its GPU.
@@ -10,79 +10,69 @@ from __future__ import annotations
 
 import struct
 from collections import OrderedDict
-from typing import Any
 
-import numpy as np
-
+from mpimlsys.device.agreement import Agreement
 from mpimlsys.device.arrays import View
 from mpimlsys.device.gpu import Gpu
 from mpimlsys.device.staging import Reduction
-from mpimlsys.errors import ConfigError, MpimlsysError
-from mpimlsys.types import Array
+from mpimlsys.errors import MpimlsysError
 
 MOST_RANKS = 64  # as many arrays are reduced at a time
 _ALIGNED = 64  # bytes
-_KEPT = 16  # allocations of each rank that stay open
-_RECORD = struct.Struct("<16s12s4sQQH128s")
+_KEPT = 8  # allocations of each rank that stay open
+_HANDLE = struct.Struct("<QH128s")
+_EVENTS = struct.Struct("<H64sH64s16s")
 
 
 class PeerMemory:
     """Shared events and opened memory of one queue of operations; made by :meth:`open`."""
 
-    def __init__(self, gpu: Gpu, engine: Any, rank: int, size: int, timeout_s: float) -> None:
-        self._gpu = gpu
-        self._engine = engine
+    def __init__(self, gpu: Gpu, agreement: Agreement, rank: int, size: int) -> None:
+        self._gpu, self._agreement = gpu, agreement
         self._rank, self._size = rank, size
-        self._timeout_s = timeout_s
+        # of every rank the handles that are open, also of this one: all ranks know of all
         self._seen: list[OrderedDict[bytes, int]] = [OrderedDict() for _ in range(size)]
         self._ready = self._done = 0
         self._theirs: list[tuple[int, int]] = []
+        self._share = (0, 0)
 
     @classmethod
     def open(
-        cls, gpu: Gpu, engine: Any, rank: int, size: int, timeout_s: float
+        cls, gpu: Gpu, agreement: Agreement, rank: int, size: int, timeout_s: float
     ) -> PeerMemory | None:
         """Exchange events; None where some rank cannot. Collective."""
-        made = cls(gpu, engine, rank, size, timeout_s)
-        return made if made._exchange_events() else None
+        made = cls(gpu, agreement, rank, size)
+        can = made._exchange_events(timeout_s)
+        return made if agreement.all_can(can, "events of GPUs", timeout_s) else None
 
     def all_reduce(self, view: View, how: Reduction, stream: int) -> bool:
         """Reduce in place, after what is on ``stream``, which then waits for the result.
 
-        Returns:
-            False where some rank's memory cannot be shared; nothing has happened then.
+        The ranks have agreed on what they do.
 
-        Raises:
-            ConfigError: on all ranks, where they do not ask for the same.
+        Returns:
+            False where some rank's memory cannot be shared or opened; nothing has happened then.
         """
         native = self._gpu.native
         handle, offset = self._shared(view)
         native.record(self._ready, stream)
-        own = _RECORD.pack(
-            view.dtype.encode(),
-            how.op.encode(),
-            how.order.encode(),
-            view.size,
-            offset,
-            len(handle),
-            handle,
-        )
-        records = [_RECORD.unpack(record) for record in self._tell(own, how)]
-        self._compare(records)
-        if how.op == "average" and not view.dtype.endswith(("float16", "float32", "float64")):
-            raise _together(f"an average of {view.dtype} is not defined; use op='sum'.")
-        if not all(record[5] for record in records):
+        own = _HANDLE.pack(offset, len(handle), handle)
+        told = self._agreement.tell(own, how.label, how.timeout_s)
+        records = [_HANDLE.unpack(record) for record in told]
+        handles = [padded[:length] for _, length, padded in records]
+        if not all(handles) or not self._open(handles, how):
             return False
-        addresses = [
-            view.address if rank == self._rank else self._address(rank, record)
-            for rank, record in enumerate(records)
-        ]
         for rank, (ready, _) in enumerate(self._theirs):
             if rank != self._rank:
                 native.follow(stream, ready)
-        first, length = part_of(view.size, self._rank, self._size, view.itemsize)
+        index, parts = self._share
+        first, length = part_of(view.size, index, parts, view.itemsize) if parts else (0, 0)
         if length > 0:
-            places = [address + first * view.itemsize for address in addresses]
+            places = [
+                (view.address if rank == self._rank else self._seen[rank][handle] + offset)
+                + first * view.itemsize
+                for rank, (handle, (offset, _, _)) in enumerate(zip(handles, records, strict=True))
+            ]
             native.reduce(
                 places,
                 places,
@@ -94,55 +84,55 @@ class PeerMemory:
                 order=how.order,
             )
         native.record(self._done, stream)
-        self._meet(how)
+        self._agreement.meet(how.label, how.timeout_s)
         for rank, (_, done) in enumerate(self._theirs):
             if rank != self._rank:
                 native.follow(stream, done)
         return True
 
     def close(self) -> None:
-        """Give everything back."""
+        """Give everything back; no GPU of a rank uses it any more."""
         native = self._gpu.native
         for opened in self._seen:
             for address in opened.values():
-                native.unsee(address)
+                if address:
+                    native.unsee(address)
             opened.clear()
-        for event in (self._ready, self._done):
-            if event:
-                native.drop_event(event)
         for rank, events in enumerate(self._theirs):
             for event in events:
                 if rank != self._rank:
                     native.drop_event(event)
+        for event in (self._ready, self._done):
+            native.drop_event(event)
 
-    def _exchange_events(self) -> bool:
+    def _exchange_events(self, timeout_s: float) -> bool:
+        """Whether this rank and the others' could be made and opened."""
         native = self._gpu.native
-        own = b""
+        self._ready = native.make_event(shared=True)
+        self._done = native.make_event(shared=True)
         try:
-            self._ready = native.make_event(shared=True)
-            self._done = native.make_event(shared=True)
-            own = struct.pack(
-                "<H64sH64s",
-                *(
-                    field
-                    for event in (self._ready, self._done)
-                    for handle in (native.share_event(event),)
-                    for field in (len(handle), handle)
-                ),
-            )
+            ready, done = native.share_event(self._ready), native.share_event(self._done)
         except MpimlsysError:  # this machine's CUDA has no such events: the others hear of it
-            own = bytes(struct.calcsize("<H64sH64s"))
-        how = Reduction("sum", "auto", "any", "events", True, self._timeout_s)
-        told = [struct.unpack("<H64sH64s", record) for record in self._tell(own, how)]
-        if not all(record[0] for record in told):
+            ready = done = b""
+        number = native.info()["uuid"][:16]
+        own = _EVENTS.pack(len(ready), ready, len(done), done, number)
+        told = self._agreement.tell(own, "events of GPUs", timeout_s)
+        records = [_EVENTS.unpack(record) for record in told]
+        self._share = share_of([record[4] for record in records], self._rank)
+        if not all(record[0] for record in records):
             return False
-        for rank, (ready_bytes, ready, done_bytes, done) in enumerate(told):
-            if rank == self._rank:
-                self._theirs.append((self._ready, self._done))
-            else:
+        try:
+            for rank, (ready_bytes, ready, done_bytes, done, _) in enumerate(records):
                 self._theirs.append(
-                    (native.see_event(ready[:ready_bytes]), native.see_event(done[:done_bytes]))
+                    (self._ready, self._done)
+                    if rank == self._rank
+                    else (
+                        native.see_event(ready[:ready_bytes]),
+                        native.see_event(done[:done_bytes]),
+                    )
                 )
+        except MpimlsysError:
+            return False
         return True
 
     def _shared(self, view: View) -> tuple[bytes, int]:
@@ -155,64 +145,51 @@ class PeerMemory:
             return b"", 0
         return bytes(handle), int(offset)
 
-    def _address(self, rank: int, record: tuple[Any, ...]) -> int:
-        """Another rank's array in this process."""
-        _, _, _, size, offset, length, padded = record
-        if size == 0:
-            return 0
-        handle = padded[:length]
-        opened = self._seen[rank]
-        if handle not in opened:
+    def _open(self, handles: list[bytes], how: Reduction) -> bool:
+        """Whether all ranks see all allocations; ranks that have them all need not ask."""
+        can, fresh = True, False
+        for rank, handle in enumerate(handles):
+            opened = self._seen[rank]
+            if handle in opened:
+                opened.move_to_end(handle)
+                continue
+            fresh = True
             if len(opened) == _KEPT:
-                self._gpu.native.unsee(opened.popitem(last=False)[1])
-            opened[handle] = self._gpu.native.see(handle)
-        opened.move_to_end(handle)
-        return opened[handle] + int(offset)
-
-    def _compare(self, records: list[tuple[Any, ...]]) -> None:
-        """Refuse, on all ranks alike, what is not the same."""
-        for rank, record in enumerate(records):
-            if record[:4] != records[0][:4]:
-                raise _together(
-                    f"the ranks disagree: rank 0 reduces {_words(records[0])}, rank {rank} "
-                    f"{_words(record)}."
-                )
-
-    def _tell(self, record: bytes, how: Reduction) -> list[bytes]:
-        """Every rank's record."""
-        mine: Array = np.frombuffer(record, np.uint8).copy()
-        all_of_them = np.empty((self._size, len(record)), np.uint8)
-        ticket = self._engine.all_gather(
-            mine, all_of_them, label=how.label, timeout_s=how.timeout_s
-        )
-        self._engine.wait(ticket, timeout_s=how.timeout_s)
-        return [row.tobytes() for row in all_of_them]
-
-    def _meet(self, how: Reduction) -> None:
-        ticket = self._engine.barrier(label=how.label, timeout_s=how.timeout_s)
-        self._engine.wait(ticket, timeout_s=how.timeout_s)
+                # what was started before may still use it
+                self._gpu.wait(self._done, how.timeout_s, "earlier operations")
+                if oldest := opened.popitem(last=False)[1]:
+                    self._gpu.native.unsee(oldest)
+            opened[handle] = 0
+            try:
+                if rank != self._rank and handle != b"-":
+                    opened[handle] = self._gpu.native.see(handle)
+            except MpimlsysError:
+                can = False
+        if not fresh or self._agreement.all_can(can, how.label, how.timeout_s):
+            return True
+        for rank, handle in enumerate(handles):  # to be tried again the next time, by all
+            if address := self._seen[rank].pop(handle):
+                self._gpu.native.unsee(address)
+        return False
 
 
-def part_of(count: int, rank: int, size: int, itemsize: int) -> tuple[int, int]:
-    """First element and number of elements that a rank reduces.
+def share_of(gpus: list[bytes], rank: int) -> tuple[int, int]:
+    """Which of how many parts a rank reduces; (0, 0) for none.
+
+    Kernels of several processes take turns on a GPU, so the first rank of each does it for all.
+    """
+    first = list(dict.fromkeys(gpus))
+    leads = gpus.index(gpus[rank]) == rank
+    return (first.index(gpus[rank]), len(first)) if leads else (0, 0)
+
+
+def part_of(count: int, index: int, parts: int, itemsize: int) -> tuple[int, int]:
+    """First element and number of elements of a part.
 
     Parts start at multiples of 64 bytes from the array's start, so that all but the last are
     read in whole lines.
     """
     step = _ALIGNED // itemsize
-    each = -(-count // (size * step)) * step
-    first = min(rank * each, count)
+    each = -(-count // (parts * step)) * step
+    first = min(index * each, count)
     return first, min(each, count - first)
-
-
-def _words(record: tuple[Any, ...]) -> str:
-    dtype, op, _, count = (
-        field.rstrip(b"\0").decode() if isinstance(field, bytes) else field for field in record[:4]
-    )
-    return f"{count} elements of {dtype} by {op}"
-
-
-def _together(text: str) -> ConfigError:
-    error = ConfigError(text)
-    error.on_all_ranks = True
-    return error

@@ -9,13 +9,16 @@ the ranks' part of it.
 from __future__ import annotations
 
 import queue
+import struct
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mpimlsys.context import Context
+from mpimlsys.device.agreement import Agreement, Refused
 from mpimlsys.device.arrays import View, view
 from mpimlsys.device.compressor import GpuCompressor
 from mpimlsys.device.direct import Direct, takes_gpu_memory
@@ -24,12 +27,15 @@ from mpimlsys.device.gpu import Gpu, gpu, number_for
 from mpimlsys.device.memory import Memory
 from mpimlsys.device.peer_memory import MOST_RANKS, PeerMemory
 from mpimlsys.device.staging import Reduction, Staging
-from mpimlsys.errors import ConfigError, Timeout
+from mpimlsys.errors import ConfigError, MpimlsysError, Timeout, nearest
 from mpimlsys.network import InlineEngine
 from mpimlsys.process_sets import ProcessSet
 
 _CLOSE_S = 5.0
 _IN_MEMORY = ("auto", "shared", "hierarchical")
+_OPS = ("sum", "average", "min", "max", "product")
+_FLOATS = ("float16", "bfloat16", "float32", "float64")
+_CALL = struct.Struct("<16s12s16s8sQ")
 _queues: dict[ProcessSet, Queue] = {}
 
 
@@ -44,6 +50,7 @@ class _Task:
     entered: int
     left: int
     complete: bool = False
+    refused: Refused | None = None
 
 
 class Queue:
@@ -64,19 +71,21 @@ class Queue:
         self._staging = Staging(gpu, peers)
         self._frames = Frames(gpu, native, self._engine, peers.rank, peers.size, self._stream)
         one_node = len(set(peers.nodes)) == 1 and peers.size <= MOST_RANKS
+        self._agreement = agreement = Agreement(self._engine, peers.size)
         self._peer_memory = (
-            PeerMemory.open(gpu, self._engine, peers.rank, peers.size, timeout_s)
-            if one_node
-            else None
+            PeerMemory.open(gpu, agreement, peers.rank, peers.size, timeout_s) if one_node else None
         )
-        self._direct = Direct(peers.duplicate()) if takes_gpu_memory() else None
+        inline = isinstance(self._engine, InlineEngine)  # no thread to wait for MPI on
+        direct = agreement.all_can(takes_gpu_memory() and not inline, "a CUDA-aware MPI", timeout_s)
+        self._direct = Direct(peers.duplicate()) if direct else None
+        self._closed = False
         self._tasks: dict[int, _Task] = {}
         self._last = 0
         self._failure: Exception | None = None
         self._progress = threading.Condition()
         self._inbox: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        if not isinstance(self._engine, InlineEngine):
+        if not inline:
             self._thread = threading.Thread(target=self._work, name="mpimlsys-gpu", daemon=True)
             self._thread.start()
 
@@ -131,6 +140,12 @@ class Queue:
             step: of the training, for codecs that draw.
             measure, label, check, timeout_s: as for arrays of the host.
         """
+        place = view(array)
+        if place.dtype != "float32" or place.size != memory.count:
+            raise ConfigError(
+                f"{place.size} elements of {place.dtype} are not the {memory.count} of float32 "
+                "that this compression is for."
+            )
         request = Request(spec, step, label, check, timeout_s)
         return self._submit(
             array, label, lambda place: self._reduce_compressed(place, memory, request)
@@ -159,10 +174,12 @@ class Queue:
                 assert self._failure is not None
                 raise self._failure
             del self._tasks[ticket]
+        if task.refused is not None:
+            self._forget(task)
+            raise task.refused
         native = self._gpu.native
         native.follow(task.place.stream, task.left)
-        native.drop_event(task.entered)
-        native.drop_event(task.left)
+        self._forget(task)
 
     def done(self, ticket: int) -> bool:
         """Whether :meth:`wait` would return or raise at once, and the result is there."""
@@ -171,15 +188,22 @@ class Queue:
             if task is None or self._failure is not None:
                 return True
             complete = task.complete
-        return complete and bool(self._gpu.native.ready(task.left))
+        return complete and (task.refused is not None or self._gpu.native.ready(task.left))
 
     def close(self, timeout_s: float) -> None:
-        """Stop the thread and give back what it used."""
+        """Stop the thread, meet the other ranks and give back what was used; once is enough."""
+        if self._closed:
+            return
+        self._closed = True
         if self._thread is not None:
             self._inbox.put(None)
             self._thread.join(timeout_s)
             if self._thread.is_alive():  # it waits for other ranks: its memory stays
                 return
+        try:
+            self._settle(timeout_s)
+        except MpimlsysError:  # what other ranks or the GPU may still use stays
+            return
         if self._peer_memory is not None:
             self._peer_memory.close()
         self._staging.close()
@@ -187,8 +211,26 @@ class Queue:
         self._gpu.native.drop_stream(self._stream)
         self._engine.close(timeout_s=timeout_s)
 
+    def _settle(self, timeout_s: float) -> None:
+        """Return when no GPU uses what the ranks share any more."""
+        if self._failure is not None:
+            raise MpimlsysError("an operation failed.")
+        with self._gpu.event() as end:
+            self._gpu.native.record(end, self._stream)
+            self._gpu.wait(end, timeout_s, "what it still has to do")
+        self._agreement.meet("the end", timeout_s)
+
+    def _forget(self, task: _Task) -> None:
+        self._gpu.native.drop_event(task.entered)
+        self._gpu.native.drop_event(task.left)
+
     def _submit(self, array: Any, label: str, perform: Callable[[View], None]) -> int:
         place = view(array)
+        if place.gpu not in (None, self._gpu.number):
+            raise ConfigError(
+                f"an array of GPU {place.gpu} came where arrays of GPU {self._gpu.number} are "
+                "reduced: a process computes on one GPU."
+            )
         native = self._gpu.native
         task = _Task(array, place, label, perform, native.make_event(), native.make_event())
         native.record(task.entered, place.stream)
@@ -211,6 +253,8 @@ class Queue:
             return
         try:
             self._perform(task)
+        except Refused as error:
+            task.refused = error
         except Exception as error:  # noqa: BLE001 whoever waits gets it
             with self._progress:
                 self._failure = error
@@ -229,6 +273,10 @@ class Queue:
     def _reduce(self, place: View, how: Reduction) -> None:
         if self._size == 1:
             return
+        if how.check:
+            self._compare(place, how)
+        if place.size == 0:
+            return
         if how.algorithm == "mpi" and self._direct is not None and self._direct.can(place, how):
             self._direct.all_reduce(place, how, self._gpu, self._stream)
             return
@@ -237,12 +285,23 @@ class Queue:
             return
         self._staging.all_reduce(place, how, self._engine, self._stream)
 
+    def _compare(self, place: View, how: Reduction) -> None:
+        """Refuse, on all ranks alike, what is not the same or cannot be."""
+        words = (place.dtype, how.op, how.algorithm, how.order)
+        own = _CALL.pack(*(word.encode() for word in words), place.size)
+        records = self._agreement.tell(own, how.label, how.timeout_s)
+        for rank, record in enumerate(records):
+            if record != records[0]:
+                raise Refused(
+                    f"the ranks disagree: rank 0 reduces {_told(records[0])}, rank {rank} "
+                    f"{_told(record)}."
+                )
+        if how.op not in _OPS:
+            raise Refused(f"no operation is called {how.op!r}.{nearest(how.op, _OPS)}")
+        if how.op == "average" and place.dtype not in _FLOATS:
+            raise Refused(f"an average of {place.dtype} is not defined; use op='sum'.")
+
     def _reduce_compressed(self, place: View, memory: GpuCompressor, request: Request) -> None:
-        if place.dtype != "float32" or place.size != memory.count:
-            raise ConfigError(
-                f"{place.size} elements of {place.dtype} are not the {memory.count} of float32 "
-                "that this compression is for."
-            )
         if self._size == 1:
             memory.carry_on(place.address, memory.count)
             return
@@ -279,6 +338,12 @@ class Queue:
             at += nbytes
 
 
+def _told(record: bytes) -> str:
+    *words, size = _CALL.unpack(record)
+    dtype, op, algorithm, order = (word.rstrip(b"\0").decode() for word in words)
+    return f"{size} elements of {dtype} by {op} (algorithm {algorithm}, order {order})"
+
+
 def pieces_of(parts: Sequence[tuple[int, int]], count: int) -> list[tuple[int, int]]:
     """(start, length) of what is compressed, then of what is not."""
     ends = [0, *(start + length for start, length in parts)]
@@ -296,7 +361,14 @@ def open_queue(ctx: Context, peers: ProcessSet, array: Any) -> Queue:
     number = view(array).gpu
     opened = gpu(number_for(ctx.local_rank) if number is None else number)
     made = Queue(ctx.native, peers, opened, ctx.timeout_s)
-    ctx.call_at_close(lambda: made.close(_CLOSE_S))
+    held = weakref.ref(made)
+
+    def close() -> None:
+        left = held()
+        if left is not None:
+            left.close(_CLOSE_S)
+
+    ctx.call_at_close(close)
     return made
 
 

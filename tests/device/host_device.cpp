@@ -51,7 +51,16 @@ class HostDevice final : public Device {
   explicit HostDevice(int number) : number_(number) {}
 
   DeviceInfo info() override {
-    return {"stand-in on the host", number_, 2, 9, 0, std::size_t{1} << 30, 13000, 13000, {}};
+    return {"stand-in on the host",
+            "number " + std::to_string(number_),
+            number_,
+            2,
+            9,
+            0,
+            std::size_t{1} << 30,
+            13000,
+            13000,
+            {}};
   }
 
   void encode(Stream stream, const Spec& spec, const float* x, std::size_t count, Feedback feedback,
@@ -114,7 +123,12 @@ class HostDevice final : public Device {
     device::add_expanded(machine_, shape, p, q, factor, m);
   }
 
-  void* allocate(std::size_t bytes) override {
+  void* allocate(std::size_t bytes, Stream stream) override {
+    known(stream);
+    return allocate_shared(bytes);
+  }
+
+  void* allocate_shared(std::size_t bytes) override {
     void* const memory = ::operator new(bytes, std::align_val_t(256));
     std::memset(memory, 0, bytes);
     return memory;
@@ -186,7 +200,7 @@ class HostDevice final : public Device {
     return true;
   }
 
-  void wait(Event event) override { ready(event); }
+  bool wait(Event event, double) override { return ready(event); }
 
   double seconds_between(Event from, Event to) override {
     const std::scoped_lock lock(mutex_);

@@ -76,6 +76,59 @@ def test_mistakes_are_one_error_on_all_ranks(on_ranks, call, told):
     assert done.stdout.count(told) == 2, done.stdout
 
 
+@pytest.mark.parametrize("algorithm", ["auto", "ring"])
+def test_after_a_mistake_the_next_operation_goes_on(on_ranks, algorithm):
+    body = f"""
+    ctx = mls.init()
+    for size in ((3 + 3 * ctx.rank) << 20, 3):
+        array = Array(np.ones(size, np.float32))
+        try:
+            mls.allreduce(array, op="sum", algorithm={algorithm!r})
+        except mls.errors.ConfigError as error:
+            print(f"[{{ctx.rank}} {{error}}]", flush=True)
+            assert (array.host == 1).all()
+        else:
+            assert (array.host == 2).all()
+    """
+    done = on_ranks(2, textwrap.dedent(body))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("the ranks disagree") == 2
+
+
+def test_memory_that_one_rank_cannot_open_is_staged(on_ranks):
+    body = """
+    from mpimlsys.device import queue
+    ctx = mls.init()
+    class Blind:
+        def __init__(self, native):
+            self._native = native
+        def __getattr__(self, name):
+            return getattr(self._native, name)
+        def see(self, handle):
+            raise mls.errors.ConfigError("the GPU: no access")
+    arrays = [Array(np.full(9, ctx.rank, np.float32)) for _ in range(12)]
+    made = queue.queue_of(ctx, ctx.peers, arrays[0])
+    sight = made._gpu.native
+    for number, array in enumerate(arrays):  # more allocations than stay open
+        made._gpu.native = Blind(sight) if ctx.rank == 1 and number % 3 == 0 else sight
+        mls.allreduce(array, op="sum")
+        assert array.host.tolist() == [3.0] * 9
+    """
+    done = on_ranks(3, textwrap.dedent(body))
+    assert done.returncode == 0, done.stderr
+
+
+def test_ranks_of_a_gpu_have_one_that_reduces():
+    from mpimlsys.device.peer_memory import part_of, share_of
+
+    gpus = [b"a", b"b", b"a", b"c", b"b"]
+    assert [share_of(gpus, rank) for rank in range(5)] == [(0, 3), (1, 3), (0, 0), (2, 3), (0, 0)]
+    for count in (1, 15, 16, 17, 1000):
+        parts = [part_of(count, index, 3, 4) for index in range(3)]
+        assert sum(length for _, length in parts) == count
+        assert all(first % 16 == 0 or first == count for first, _ in parts)
+
+
 def test_a_late_rank_is_a_timeout_that_names_it(on_ranks):
     body = """
     import time
