@@ -25,12 +25,12 @@ struct Blend {
     const std::size_t stride = team.teams() * kTile;
     for (std::size_t base = team.number() * kTile; base < count; base += stride) {
       team.all([&](int thread) {
-        const std::size_t start = base + static_cast<std::size_t>(thread) * kEach;
-        if (start >= count) return;
-        Eight sum = read_eight(x, start, count);
-        const Eight other = read_eight(y, start, count);
+        const Spot<kThreads> spot{base, thread};
+        if (spot[0] >= count) return;
+        Eight sum = read_eight(x, spot, count);
+        const Eight other = read_eight(y, spot, count);
         for (std::size_t k = 0; k < kEach; ++k) sum.at[k] = a * sum.at[k] + b * other.at[k];
-        write_eight(sum, into, start, count);
+        write_eight(sum, into, spot, count);
       });
     }
   }

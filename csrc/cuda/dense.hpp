@@ -31,11 +31,12 @@ struct Source {
   float* kept;
 };
 
-template <class Feedback>
-MLS_KERNEL Eight to_send(const Source& source, std::size_t start, std::size_t count, Eight& kept) {
-  Eight y = read_eight(source.x, start, count);
+template <class Feedback, int kThreads>
+MLS_KERNEL Eight to_send(const Source& source, const Spot<kThreads>& spot, std::size_t count,
+                         Eight& kept) {
+  Eight y = read_eight(source.x, spot, count);
   if constexpr (Feedback::kKind != mls::Feedback::none) {
-    kept = read_eight(source.kept, start, count);
+    kept = read_eight(source.kept, spot, count);
     for (std::size_t k = 0; k < kEach; ++k) y.at[k] = Feedback::sent(y.at[k], kept.at[k]);
   }
   return y;
@@ -57,28 +58,33 @@ struct EncodeCast {
     const std::size_t stride = team.teams() * kThreads * kEach;
     for (std::size_t base = team.number() * kThreads * kEach; base < count; base += stride) {
       team.all([&](int thread) {
-        const std::size_t start = base + static_cast<std::size_t>(thread) * kEach;
-        if (start >= count) return;
+        const Spot<kThreads> spot{base, thread};
+        if (spot[0] >= count) return;
         Eight kept;
-        const Eight y = to_send<Feedback>(source, start, count, kept);
-        Codes<kEach * Cast::kWidth> codes;
-        for (std::size_t k = 0; k < kEach; ++k) {
-          const auto code = static_cast<typename Format::Code>(Cast::narrow_one(y.at[k]));
-          __builtin_memcpy(codes.at + k * Cast::kWidth, &code, Cast::kWidth);
-          if constexpr (Feedback::kKind != mls::Feedback::none) {
-            kept.at[k] = Feedback::kept(y.at[k], Cast::widen_one(code), kept.at[k]);
+        const Eight y = to_send<Feedback>(source, spot, count, kept);
+        for (std::size_t g = 0; g < kGroups; ++g) {
+          Codes<kGroup * Cast::kWidth> codes;
+          for (std::size_t k = 0; k < kGroup; ++k) {
+            const std::size_t i = g * kGroup + k;
+            const auto code = static_cast<typename Format::Code>(Cast::narrow_one(y.at[i]));
+            __builtin_memcpy(codes.at + k * Cast::kWidth, &code, Cast::kWidth);
+            if constexpr (Feedback::kKind != mls::Feedback::none) {
+              kept.at[i] = Feedback::kept(y.at[i], Cast::widen_one(code), kept.at[i]);
+            }
           }
+          const std::size_t start = spot.group(g);
+          const std::size_t left = start < count ? count - start : 0;
+          write_codes(codes, payload + start * Cast::kWidth, left * Cast::kWidth);
         }
-        write_codes(codes, payload + start * Cast::kWidth, (count - start) * Cast::kWidth);
         if constexpr (Feedback::kKind != mls::Feedback::none) {
-          write_eight(kept, source.kept, start, count);
+          write_eight(kept, source.kept, spot, count);
         }
       });
     }
   }
 };
 
-// A warp takes a block of 256 elements, eight neighbours each thread.
+// A warp takes a block of 256 elements.
 //
 // Kind: a quantiser with a scale from the largest magnitude.
 //   kBits; scale(largest) of finite blocks; code(Inverse, x, random); levels of the Inverse
@@ -111,7 +117,7 @@ struct EncodeBlocks {
   static constexpr int kThreads = 32;
   using Shared = Nothing;
   static constexpr std::size_t kBytes = BlockFormat<Kind>::kBytes;
-  static constexpr std::size_t kCodeBytes = kEach * Kind::kBits / 8;
+  static constexpr std::size_t kCodeBytes = kGroup * Kind::kBits / 8;  // of a group
 
   Source source;
   Where where;
@@ -133,8 +139,8 @@ struct EncodeBlocks {
     typename Team::template Each<Eight> kept;
     typename Team::template Each<std::uint32_t> magnitudes;
     team.all([&](int thread) {
-      const std::size_t start = first_of(block, thread);
-      sent[thread] = to_send<Feedback>(source, start, count, kept[thread]);
+      const Spot<kThreads> spot{block * kScaled, thread};
+      sent[thread] = to_send<Feedback>(source, spot, count, kept[thread]);
       std::uint32_t most = 0;
       for (std::size_t k = 0; k < kEach; ++k) {
         const std::uint32_t magnitude = bits_of(sent[thread].at[k]) & 0x7fffffffu;
@@ -148,31 +154,32 @@ struct EncodeBlocks {
     const float scale = finite ? Kind::scale(largest) : float_of(kNanBits);
     const Inverse inverse = Kind::inverse(coded ? scale : 1.0f);
     team.all([&](int thread) {
-      const std::size_t start = first_of(block, thread);
+      const Spot<kThreads> spot{block * kScaled, thread};
       if (thread == 0) write_scale(scale, into);
-      if (start >= count) return;
+      if (spot[0] >= count) return;
       const Eight& y = sent[thread];
       Eight& r = kept[thread];
-      Codes<kCodeBytes> codes;
-      for (std::size_t k = 0; k < kEach; ++k) {
-        std::uint32_t code = 0;
-        if (coded) code = Kind::code(inverse, y.at[k], random(start + k));
-        codes.at[k * Kind::kBits / 8] |= static_cast<std::uint8_t>(code << k * Kind::kBits % 8);
-        if constexpr (Feedback::kKind != mls::Feedback::none) {
-          r.at[k] = Feedback::kept(y.at[k], Kind::value(code, scale), r.at[k]);
+      for (std::size_t g = 0; g < kGroups; ++g) {
+        Codes<kCodeBytes> codes;
+        for (std::size_t k = 0; k < kGroup; ++k) {
+          const std::size_t i = g * kGroup + k;
+          std::uint32_t code = 0;
+          if (coded) code = Kind::code(inverse, y.at[i], random(spot[i]));
+          codes.at[k * Kind::kBits / 8] |= static_cast<std::uint8_t>(code << k * Kind::kBits % 8);
+          if constexpr (Feedback::kKind != mls::Feedback::none) {
+            r.at[i] = Feedback::kept(y.at[i], Kind::value(code, scale), r.at[i]);
+          }
         }
+        const std::size_t start = spot.group(g);
+        const std::size_t left = start < count ? count - start : 0;
+        const std::size_t elements = left < kGroup ? left : kGroup;
+        const std::size_t place = (start - spot.base) * Kind::kBits / 8;
+        write_codes(codes, into + sizeof scale + place, (elements * Kind::kBits + 7) / 8);
       }
-      const std::size_t elements = count - start < kEach ? count - start : kEach;
-      write_codes(codes, into + sizeof scale + static_cast<std::size_t>(thread) * kCodeBytes,
-                  (elements * Kind::kBits + 7) / 8);
       if constexpr (Feedback::kKind != mls::Feedback::none) {
-        write_eight(r, source.kept, start, count);
+        write_eight(r, source.kept, spot, count);
       }
     });
-  }
-
-  MLS_KERNEL static std::size_t first_of(std::size_t block, int thread) {
-    return block * kScaled + static_cast<std::size_t>(thread) * kEach;
   }
 
   MLS_KERNEL std::uint32_t random(std::size_t i) const {
@@ -318,14 +325,14 @@ struct Decode {
     const std::size_t stride = team.teams() * kTile;
     for (std::size_t base = team.number() * kTile; base < count; base += stride) {
       team.all([&](int thread) {
-        const std::size_t start = base + static_cast<std::size_t>(thread) * kEach;
-        if (start >= count) return;
+        const Spot<kThreads> spot{base, thread};
+        if (spot[0] >= count) return;
         Eight values;
-        if constexpr (Deliver::kReads) values = read_eight(into, start, count);
-        for (std::size_t k = 0; k < kEach && start + k < count; ++k) {
-          how(values.at[k], Format::value(payload, start + k));
+        if constexpr (Deliver::kReads) values = read_eight(into, spot, count);
+        for (std::size_t k = 0; k < kEach; ++k) {
+          if (spot[k] < count) how(values.at[k], Format::value(payload, spot[k]));
         }
-        write_eight(values, into, start, count);
+        write_eight(values, into, spot, count);
       });
     }
   }

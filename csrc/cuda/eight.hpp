@@ -1,5 +1,6 @@
-// Eight neighbours at a time, which is what a thread moves: 32 bytes of float32, in two accesses of
-// 16 bytes where the address allows.
+// What a thread moves at a time: two groups of four neighbours of float32, 16 bytes in one access
+// where the address allows. The threads of a team take the groups of one half of their stretch side
+// by side, and then those of the other, so that each access of a warp is of whole lines.
 #pragma once
 
 #include <cstddef>
@@ -10,6 +11,8 @@
 namespace mls::device {
 
 inline constexpr std::size_t kEach = 8;
+inline constexpr std::size_t kGroup = 4;
+inline constexpr std::size_t kGroups = kEach / kGroup;
 inline constexpr std::size_t kTile = 256 * kEach;  // elements of a team of 256
 
 MLS_KERNEL inline bool aligned(const void* address, std::size_t bytes) {
@@ -32,31 +35,51 @@ struct alignas(16) Eight {
   float at[kEach];
 };
 
-// Elements from `start`, zeros from `count` on.
-MLS_KERNEL inline Eight read_eight(const float* x, std::size_t start, std::size_t count) {
-  Eight eight;
-  if (start + kEach <= count && aligned(x + start, 16)) {
-    copy16(eight.at, x + start);
-    copy16(eight.at + 4, x + start + 4);
-    return eight;
+// Where the elements of a thread are, in the stretch of its team that begins at `base`.
+template <int kThreads>
+struct Spot {
+  std::size_t base;
+  int thread;
+
+  MLS_KERNEL std::size_t group(std::size_t g) const {
+    return base + kGroup * (g * kThreads + static_cast<std::size_t>(thread));
   }
-  for (std::size_t k = 0; k < kEach; ++k) eight.at[k] = start + k < count ? x[start + k] : 0.0f;
+  MLS_KERNEL std::size_t operator[](std::size_t k) const { return group(k / kGroup) + k % kGroup; }
+};
+
+// Zeros from `count` on.
+template <int kThreads>
+MLS_KERNEL Eight read_eight(const float* x, const Spot<kThreads>& spot, std::size_t count) {
+  Eight eight;
+  for (std::size_t g = 0; g < kGroups; ++g) {
+    const std::size_t start = spot.group(g);
+    if (start + kGroup <= count && aligned(x + start, 16)) {
+      copy16(eight.at + g * kGroup, x + start);
+      continue;
+    }
+    for (std::size_t k = 0; k < kGroup; ++k) {
+      eight.at[g * kGroup + k] = start + k < count ? x[start + k] : 0.0f;
+    }
+  }
   return eight;
 }
 
-MLS_KERNEL inline void write_eight(const Eight& eight, float* x, std::size_t start,
-                                   std::size_t count) {
-  if (start + kEach <= count && aligned(x + start, 16)) {
-    copy16(x + start, eight.at);
-    copy16(x + start + 4, eight.at + 4);
-    return;
-  }
-  for (std::size_t k = 0; k < kEach; ++k) {
-    if (start + k < count) x[start + k] = eight.at[k];
+template <int kThreads>
+MLS_KERNEL void write_eight(const Eight& eight, float* x, const Spot<kThreads>& spot,
+                            std::size_t count) {
+  for (std::size_t g = 0; g < kGroups; ++g) {
+    const std::size_t start = spot.group(g);
+    if (start + kGroup <= count && aligned(x + start, 16)) {
+      copy16(x + start, eight.at + g * kGroup);
+      continue;
+    }
+    for (std::size_t k = 0; k < kGroup; ++k) {
+      if (start + k < count) x[start + k] = eight.at[g * kGroup + k];
+    }
   }
 }
 
-// The bytes of a thread's codes.
+// The bytes of some codes.
 template <std::size_t kBytes>
 struct alignas(kBytes % 16 == 0  ? 16
                : kBytes % 8 == 0 ? 8
@@ -87,6 +110,14 @@ MLS_KERNEL void write_codes(const Codes<kBytes>& codes, std::byte* into, std::si
           __builtin_memcpy(&word, codes.at + k, 4);
           *reinterpret_cast<std::uint32_t*>(into + k) = word;
         }
+        return;
+      }
+    }
+    if constexpr (kBytes == 2) {
+      if (aligned(into, 2)) {
+        std::uint16_t both;
+        __builtin_memcpy(&both, codes.at, 2);
+        *reinterpret_cast<std::uint16_t*>(into) = both;
         return;
       }
     }

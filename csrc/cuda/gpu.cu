@@ -64,8 +64,8 @@ class StreamMachine {
 
   template <class Kernel>
   void run(std::size_t work, const Kernel& kernel) {
-    // eight blocks fill a multiprocessor; twice that, so that none waits for the last
-    run_at_most(16 * processors_, work, kernel);
+    // twice what runs at a time, so that none waits for the last
+    run_at_most(2 * resident<Kernel>() * processors_, work, kernel);
   }
 
   template <class Kernel>
@@ -86,6 +86,18 @@ class StreamMachine {
   }
 
  private:
+  // Blocks of a multiprocessor.
+  template <class Kernel>
+  static std::size_t resident() {
+    static const std::size_t most = [] {
+      int blocks = 0;
+      must(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, start<Kernel>, kBlockThreads, 0),
+           "asking how many blocks run at a time");
+      return static_cast<std::size_t>(std::max(blocks, 1));
+    }();
+    return most;
+  }
+
   template <class Kernel>
   void run_at_most(std::size_t blocks, std::size_t work, const Kernel& kernel) {
     const std::size_t most = blocks * CudaTeam<Kernel::kThreads>::kPerBlock;

@@ -68,23 +68,26 @@ struct Collect {
     const std::uint32_t least = progress->least;
     for (std::size_t tile = team.number(); tile < tiles; tile += team.teams()) {
       typename Team::template Each<Eight> own;
+      // of the first group in the lower half of the number, of the second in the upper one
       typename Team::template Each<std::uint32_t> before;
       team.all([&](int thread) {
-        const std::size_t start = tile * kTile + static_cast<std::size_t>(thread) * kEach;
+        const Spot<kThreads> spot{tile * kTile, thread};
         Eight kept;
-        own[thread] = to_send<Feedback>(source, start, count, kept);
+        own[thread] = to_send<Feedback>(source, spot, count, kept);
         if constexpr (Feedback::kKind == mls::Feedback::classic) {
-          write_eight(own[thread], source.kept, start, count);
+          write_eight(own[thread], source.kept, spot, count);
         } else if constexpr (Feedback::kKind == mls::Feedback::ef21) {
-          write_eight(own[thread], sent, start, count);
+          write_eight(own[thread], sent, spot, count);
         }
         std::uint32_t passing = 0;
         for (std::size_t k = 0; k < kEach; ++k) {
-          passing += start + k < count && magnitude_of(own[thread].at[k]) >= least ? 1 : 0;
+          const bool passes = spot[k] < count && magnitude_of(own[thread].at[k]) >= least;
+          passing += passes ? 1u << 16 * (k / kGroup) : 0u;
         }
         before[thread] = passing;
       });
-      const std::uint32_t passing = team.exclusive_sum(before);
+      const std::uint32_t both = team.exclusive_sum(before);
+      const std::uint32_t passing = (both & 0xffffu) + (both >> 16);
       team.all([&](int thread) {
         if (thread != 0) return;
         shared.start = passing > 0 ? Team::add(&progress->candidates, passing) : 0;
@@ -94,13 +97,16 @@ struct Collect {
       const std::uint32_t first = shared.start;
       team.all([&](int thread) {
         if (passing == 0 || first > into.room || passing > into.room - first) return;
-        const std::size_t start = tile * kTile + static_cast<std::size_t>(thread) * kEach;
-        std::uint32_t at = first + before[thread];
-        for (std::size_t k = 0; k < kEach; ++k) {
-          const float value = own[thread].at[k];
-          if (start + k >= count || magnitude_of(value) < least) continue;
-          into.indices[at] = static_cast<std::uint32_t>(start + k);
-          into.values[at++] = value;
+        const Spot<kThreads> spot{tile * kTile, thread};
+        for (std::size_t g = 0; g < kGroups; ++g) {
+          std::uint32_t at = first + (g == 0 ? before[thread] & 0xffffu
+                                             : (both & 0xffffu) + (before[thread] >> 16));
+          for (std::size_t k = g * kGroup; k < (g + 1) * kGroup; ++k) {
+            const float value = own[thread].at[k];
+            if (spot[k] >= count || magnitude_of(value) < least) continue;
+            into.indices[at] = static_cast<std::uint32_t>(spot[k]);
+            into.values[at++] = value;
+          }
         }
       });
     }
