@@ -186,8 +186,11 @@ PYBIND11_MODULE(MLS_MODULE, m) {
           },
           py::arg("bytes"), py::kw_only(), py::arg("stream") = py::none(), unlocked)
       .def(
-          "release", [](Device& self, Address memory) { self.release(at<void>(memory)); },
-          py::arg("memory"), unlocked)
+          "release",
+          [](Device& self, Address memory, std::optional<Stream> stream) {
+            self.release(at<void>(memory), stream ? &*stream : nullptr);
+          },
+          py::arg("memory"), py::kw_only(), py::arg("stream") = py::none(), unlocked)
       .def(
           "zero",
           [](Device& self, Address memory, std::size_t bytes, Stream stream) {

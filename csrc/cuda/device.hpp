@@ -83,7 +83,8 @@ class Device {
   // Zeros at first: after what is on the stream; or at once, and it can be shared.
   virtual void* allocate(std::size_t bytes, Stream stream) = 0;
   virtual void* allocate_shared(std::size_t bytes) = 0;
-  virtual void release(void* memory) noexcept = 0;
+  // What was allocated after what is on a stream is given back so, too.
+  virtual void release(void* memory, const Stream* stream) noexcept = 0;
   virtual void zero(Stream stream, void* memory, std::size_t bytes) = 0;
 
   // Between any two of host and device.

@@ -279,8 +279,11 @@ class Gpu final : public Device {
     return memory;
   }
 
-  void release(void* memory) noexcept override {
+  void release(void* memory, const Stream* stream) noexcept override {
     const OnDevice on(number_);
+    // the stream may be gone, and all that was on it is done then
+    if (stream != nullptr && cudaFreeAsync(memory, stream_of(*stream)) == cudaSuccess) return;
+    cudaGetLastError();
     cudaFree(memory);
   }
 

@@ -7,6 +7,17 @@ CUDA array interface (or DLPack, which CuPy reads), and its stream is respected.
 
 from mpimlsys.device.arrays import View, is_on_gpu, view
 from mpimlsys.device.gpu import Gpu, built, gpu
-from mpimlsys.device.queue import Queue, open_queue, queue_of
+from mpimlsys.device.queue import Queue, gpu_of, open_queue, queue_of
 
-__all__ = ["Gpu", "Queue", "View", "built", "gpu", "is_on_gpu", "open_queue", "queue_of", "view"]
+__all__ = [
+    "Gpu",
+    "Queue",
+    "View",
+    "built",
+    "gpu",
+    "gpu_of",
+    "is_on_gpu",
+    "open_queue",
+    "queue_of",
+    "view",
+]

@@ -28,7 +28,7 @@ class Memory:
     def __init__(self, gpu: Gpu, nbytes: int, stream: int | None = None) -> None:
         self.nbytes = nbytes
         self.address = int(gpu.native.allocate(nbytes, stream=stream))
-        finalizer = weakref.finalize(self, gpu.native.release, self.address)
+        finalizer = weakref.finalize(self, gpu.native.release, self.address, stream=stream)
         finalizer.atexit = False  # a process gives all back when it ends
 
 

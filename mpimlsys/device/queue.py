@@ -352,15 +352,23 @@ def pieces_of(parts: Sequence[tuple[int, int]], count: int) -> list[tuple[int, i
     return [*parts, *gaps]
 
 
+def gpu_of(ctx: Context, array: Any) -> Gpu:
+    """The GPU that an array is in; opened once.
+
+    Raises:
+        ConfigError: it cannot be used, on this rank.
+    """
+    number = view(array).gpu
+    return gpu(number_for(ctx.local_rank) if number is None else number)
+
+
 def open_queue(ctx: Context, peers: ProcessSet, array: Any) -> Queue:
     """A queue for arrays where ``array`` is. Collective over ``peers``.
 
     Raises:
         ConfigError: the GPU cannot be used.
     """
-    number = view(array).gpu
-    opened = gpu(number_for(ctx.local_rank) if number is None else number)
-    made = Queue(ctx.native, peers, opened, ctx.timeout_s)
+    made = Queue(ctx.native, peers, gpu_of(ctx, array), ctx.timeout_s)
     held = weakref.ref(made)
 
     def close() -> None:

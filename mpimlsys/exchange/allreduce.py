@@ -82,6 +82,8 @@ class AllReduceExchange(Stateless):
         self._engine: Any = None
         self._on_gpu = bool(buckets) and device.is_on_gpu(buckets[0].gradient)
         if ctx.group.size > 1 and self._on_gpu:
+            with ctx.together():  # one error where a rank has no GPU or no extension for it
+                device.gpu_of(ctx, buckets[0].gradient)
             self._engine = device.open_queue(ctx, ctx.peers, buckets[0].gradient)
         elif ctx.group.size > 1:
             self._engine = ctx.peers.open_engine()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mpimlsys.errors import ConfigError
-from mpimlsys.kernels.arrays import namespace
+from mpimlsys.kernels.arrays import namespace, wide
 from mpimlsys.nn.module import Module
 from mpimlsys.types import Array, Phase, Ready
 
@@ -81,7 +81,8 @@ class Dropout(Module):
 
 def sigmoid(x: Array) -> Array:
     """The logistic function, without overflow: ``(tanh(x / 2) + 1) / 2``."""
-    half = np.tanh(x * x.dtype.type(0.5))
+    numbers = wide(x)  # near 0 the sum of two numbers near 1 has few bits
+    half = np.tanh(numbers * numbers.dtype.type(0.5))
     half += 1
-    half *= x.dtype.type(0.5)
-    return half
+    half *= numbers.dtype.type(0.5)
+    return half.astype(x.dtype, copy=False)

@@ -70,9 +70,8 @@ class CompressedAdam(Flat):
                 square *= kind(beta2)
                 square += kind(1 - beta2) * np.square(gradients[block])
             else:
-                mean[...] = gradients[block]
                 # signs know no zero: what never had a gradient would move by their scale over eps
-                mean[square == 0] = 0
+                mean[...] = np.where(square == 0, kind(0), gradients[block])
             root = np.sqrt(square)
             root *= of_square
             root += kind(self.eps)

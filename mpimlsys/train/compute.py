@@ -45,6 +45,8 @@ class Compute:
         self._namespace = open_device(device, ctx.local_rank)
         self.half = _half_of(precision)
         self.scale = LossScale() if precision == "fp16" else None
+        if not self.is_host:
+            self._try_out(precision)
 
     @property
     def is_host(self) -> bool:
@@ -55,7 +57,23 @@ class Compute:
         """Memory for a flat array: what the ranks of a node share, or memory of the device."""
         if self.is_host:
             return self._ctx.empty(count, dtype)
-        return self._namespace.empty(count, dtype)
+        try:
+            return self._namespace.empty(count, dtype)
+        except MemoryError as error:
+            raise out_of_memory(error) from error
+
+    def _try_out(self, precision: str) -> None:
+        """A product and a sum in the numbers of the layers: compilers and libraries are there."""
+        xp = self._namespace
+        try:
+            probe = xp.zeros((2, 2), np.float32).astype(self.half or np.float32)
+            to_host((probe @ probe + probe).astype(np.float32))
+        except Exception as error:  # CuPy's own, of many kinds: told as one
+            raise ConfigError(
+                f"precision = {precision!r} cannot be computed on this GPU: {error}. bf16 needs "
+                "CUDA 12.2 and a GPU of compute capability 8; see 'mpimlsys doctor', or set "
+                "job.precision = 'float32' or cluster.device = 'cpu'."
+            ) from error
 
     def put(self, array: Array) -> Array:
         """An array of the host on the device."""
@@ -87,6 +105,14 @@ class Compute:
         xp = self._namespace
         together = xp.stack([xp.asarray(number, np.float64) for number in numbers])
         return to_host(together).tolist()
+
+
+def out_of_memory(error: MemoryError) -> ConfigError:
+    """What to do about it."""
+    return ConfigError(
+        f"there is not enough memory: {error}. Set data.accumulate = 4, a smaller "
+        "data.batch_size, or run fewer ranks on a GPU."
+    )
 
 
 def _half_of(precision: str) -> np.dtype[Any] | None:

@@ -24,7 +24,7 @@ from mpimlsys.nn.losses import Number
 from mpimlsys.optim import clip_by_global_norm
 from mpimlsys.train.ballot import Ballots, estimate
 from mpimlsys.train.combination import exchange_for
-from mpimlsys.train.compute import Compute
+from mpimlsys.train.compute import Compute, out_of_memory
 from mpimlsys.train.diagnose import diverged, first_nonfinite, nonfinite_parameter
 from mpimlsys.train.passes import Passes, parts
 from mpimlsys.train.progress import Progress
@@ -341,6 +341,8 @@ class Trainer:
                 loss = self._forward_backward(inputs, targets, samples, begun, clock)
         except MpimlsysError as error:
             self._failure = self._failure or error
+        except MemoryError as error:
+            self._failure = self._failure or out_of_memory(error)
         for bucket in space.buckets:
             # a rank without samples, or with an error, takes part with what it has
             if bucket.index not in begun:

@@ -134,7 +134,9 @@ class HostDevice final : public Device {
     return memory;
   }
 
-  void release(void* memory) noexcept override { ::operator delete(memory, std::align_val_t(256)); }
+  void release(void* memory, const Stream*) noexcept override {
+    ::operator delete(memory, std::align_val_t(256));
+  }
 
   void zero(Stream stream, void* memory, std::size_t bytes) override {
     known(stream);

@@ -80,6 +80,8 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
 
     def _places(self, index):
         places = [_index(place) for place in (index if isinstance(index, tuple) else (index,))]
+        if any(isinstance(place, np.ndarray) and place.dtype == bool for place in places):
+            Counter.waits += 1  # how many are True is counted on the host
         for axis, place in enumerate(places):
             if isinstance(place, np.ndarray) and place.dtype.kind in "iu":
                 # what is out of range begins again, as in CuPy

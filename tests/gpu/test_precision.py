@@ -3,7 +3,11 @@
 import json
 from pathlib import Path
 
+import ml_dtypes
+import numpy as np
 import pytest
+
+from mpimlsys.nn.activation import sigmoid
 
 HEAD = f"""
 import sys
@@ -201,3 +205,12 @@ def test_with_parameter_servers(mpirun, write_job, tmp_path):
         assert done.returncode == 0, done.stdout + done.stderr
         losses.append(json.loads((folder / "result.json").read_text())["last_loss"])
     assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_the_logistic_function_keeps_its_small_values(dtype):
+    kind = np.dtype(getattr(ml_dtypes, dtype, dtype))
+    x = np.linspace(-9, 9, 37).astype(kind)
+    exact = 1 / (1 + np.exp(-x.astype(np.float64)))
+    assert sigmoid(x).dtype == kind
+    assert np.all(np.abs(sigmoid(x).astype(np.float64) / exact - 1) < 0.01)
