@@ -7,6 +7,8 @@ import numpy as np
 from mpimlsys.kernels.arrays import on_host
 from mpimlsys.types import Array
 
+_PIECE = 1 << 24  # elements
+
 
 def clip_by_global_norm(gradients: Array, max_norm: float) -> float | Array:
     """Scale ``gradients`` in place so that their Euclidean norm is at most ``max_norm``.
@@ -22,7 +24,10 @@ def clip_by_global_norm(gradients: Array, max_norm: float) -> float | Array:
         Pascanu, Mikolov, Bengio 2013, "On the difficulty of training recurrent neural networks",
         algorithm 1; the factor ``max_norm / (norm + 1e-6)`` is PyTorch's.
     """
-    norm = np.sqrt(np.sum(np.square(gradients, dtype=np.float64)))
+    # in pieces, as the squares take twice the memory of the gradients
+    pieces = range(0, max(1, len(gradients)), _PIECE)
+    squares = [np.square(gradients[at : at + _PIECE], dtype=np.float64).sum() for at in pieces]
+    norm = np.sqrt(sum(squares[1:], squares[0]))
     factor = max_norm / (norm + 1e-6)
     if not on_host(gradients):
         gradients *= np.minimum(factor, 1).astype(gradients.dtype)
