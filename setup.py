@@ -47,11 +47,13 @@ class BuildExt(build_ext):
                 return [item for part in parts for item in part]
 
         self.compiler.compile = compile_all
-        for each in self.extensions:
+        for each in list(self.extensions):
             if each.name == GPU:  # its kernels have a compiler of their own
                 kernels = Path(self.build_temp) / "gpu.o"
-                cuda.compile(ROOT / "csrc/cuda/gpu.cu", kernels, [str(ROOT / "csrc")])
-                each.extra_objects = [str(kernels)]
+                if cuda.compile(ROOT / "csrc/cuda/gpu.cu", kernels, [str(ROOT / "csrc")]):
+                    each.extra_objects = [str(kernels)]
+                else:
+                    self.extensions.remove(each)
         super().build_extensions()
 
 

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,21 +43,28 @@ class CudaCompiler:
         names = [f"sm_{number}" for number in ARCHITECTURES]
         return ", ".join([*names, f"compute_{ARCHITECTURES[-1]}"])
 
-    def compile(self, source: Path, into: Path, include_dirs: list[str]) -> None:
-        """Make an object file of a ``.cu``.
+    def compile(self, source: Path, into: Path, include_dirs: list[str]) -> bool:
+        """Make an object file of a ``.cu``; False where that fails, as the compiler has said.
 
         Raises:
-            CalledProcessError: the compiler has said why.
+            SystemExit: it failed, and ``MPIMLSYS_CUDA=1`` demands it.
         """
         codes = [f"-gencode=arch=compute_{number},code=sm_{number}" for number in ARCHITECTURES]
         codes.append(f"-gencode=arch=compute_{ARCHITECTURES[-1]},code=compute_{ARCHITECTURES[-1]}")
         includes = [f"-I{folder}" for folder in include_dirs]
         into.parent.mkdir(parents=True, exist_ok=True)
         ccache = [found] if (found := shutil.which("ccache")) else []
-        subprocess.run(
-            [*ccache, self.nvcc, *FLAGS, *codes, *includes, "-c", str(source), "-o", str(into)],
-            check=True,
+        command = [self.nvcc, *FLAGS, *codes, *includes, "-c", str(source), "-o", str(into)]
+        if subprocess.run([*ccache, *command], check=False).returncode == 0:
+            return True
+        if os.environ.get("MPIMLSYS_CUDA") == "1":
+            raise SystemExit(f"MPIMLSYS_CUDA: {self.nvcc} fails at {source.name}, see above.")
+        print(
+            f"{self.nvcc} fails at {source.name}: mpimlsys is built without kernels for GPUs. "
+            "Set NVCC to one that works, or MPIMLSYS_CUDA=0 to leave them out.",
+            file=sys.stderr,
         )
+        return False
 
 
 def find() -> CudaCompiler | None:
@@ -86,7 +94,9 @@ def find() -> CudaCompiler | None:
     version = (int(number[1]), int(number[2])) if number else (0, 0)
     if version < OLDEST:
         if wish == "1":
-            raise SystemExit(f"MPIMLSYS_CUDA: {found} is of CUDA {version}; {OLDEST} is needed.")
+            raise SystemExit(
+                f"MPIMLSYS_CUDA: {found} is of CUDA {_text(version)}; {_text(OLDEST)} is needed."
+            )
         return None
     # it may be a wrapper in another folder, so it is asked
     plan = [found, "--dryrun", "-x", "cu", "-c", os.devnull, "-o", os.devnull]
@@ -99,3 +109,7 @@ def find() -> CudaCompiler | None:
     if wish == "1":
         raise SystemExit(f"MPIMLSYS_CUDA: there is no libcudart_static.a in {root}.")
     return None
+
+
+def _text(version: tuple[int, int]) -> str:
+    return f"{version[0]}.{version[1]}"
