@@ -40,17 +40,21 @@ std::size_t encode_frame(const Spec& spec, std::span<const float> x, Draw draw,
   return seal_frame(spec, x.size(), length, frame);
 }
 
+FrameHeader header_of(const Spec& spec, std::size_t count, std::size_t length) {
+  return {.magic = kFrameMagic,
+          .version = kFrameVersion,
+          .codec = static_cast<std::uint8_t>(spec.codec),
+          .values = static_cast<std::uint8_t>(spec.values),
+          .dtype = static_cast<std::uint8_t>(DType::f32),
+          .flags = 0,
+          .checksum = 0,
+          .count = count,
+          .length = length};
+}
+
 std::size_t seal_frame(const Spec& spec, std::size_t count, std::size_t length,
                        std::span<std::byte> frame) {
-  FrameHeader header{.magic = kFrameMagic,
-                     .version = kFrameVersion,
-                     .codec = static_cast<std::uint8_t>(spec.codec),
-                     .values = static_cast<std::uint8_t>(spec.values),
-                     .dtype = static_cast<std::uint8_t>(DType::f32),
-                     .flags = 0,
-                     .checksum = 0,
-                     .count = count,
-                     .length = length};
+  FrameHeader header = header_of(spec, count, length);
   header.checksum = checksum_of(header, frame.subspan(sizeof header, length));
   std::memcpy(frame.data(), &header, sizeof header);
   return sizeof header + length;

@@ -42,6 +42,9 @@ std::size_t frame_bound(const Spec& spec, std::size_t count);
 std::size_t encode_frame(const Spec& spec, std::span<const float> x, Draw draw,
                          std::span<std::byte> frame);
 
+// The header of a frame, but for its checksum.
+FrameHeader header_of(const Spec& spec, std::size_t count, std::size_t length);
+
 // Writes the header before a payload of `length` bytes that is in place already; returns the bytes
 // of the frame.
 std::size_t seal_frame(const Spec& spec, std::size_t count, std::size_t length,

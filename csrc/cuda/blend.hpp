@@ -22,17 +22,12 @@ struct Blend {
 
   template <class Team>
   MLS_KERNEL void operator()(Team& team, Shared&) const {
-    const std::size_t stride = team.teams() * kTile;
-    for (std::size_t base = team.number() * kTile; base < count; base += stride) {
-      team.all([&](int thread) {
-        const Spot<kThreads> spot{base, thread};
-        if (spot[0] >= count) return;
-        Eight sum = read_eight(x, spot, count);
-        const Eight other = read_eight(y, spot, count);
-        for (std::size_t k = 0; k < kEach; ++k) sum.at[k] = a * sum.at[k] + b * other.at[k];
-        write_eight(sum, into, spot, count);
-      });
-    }
+    each_spot(team, count, [&](const Spot<kThreads>& spot) {
+      Eight sum = read_eight(x, spot, count);
+      const Eight other = read_eight(y, spot, count);
+      for (std::size_t k = 0; k < kEach; ++k) sum.at[k] = a * sum.at[k] + b * other.at[k];
+      write_eight(sum, into, spot, count);
+    });
   }
 };
 

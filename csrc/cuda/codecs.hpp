@@ -16,7 +16,6 @@
 #include <string>
 #include <type_traits>
 
-#include "base/dtype.hpp"
 #include "base/failure.hpp"
 #include "codec/frame.hpp"
 #include "cuda/checksum.hpp"
@@ -260,15 +259,7 @@ class Codecs {
 
   template <class Where>
   void seal(const Spec& spec, std::size_t count, std::byte* frame, const Where& where) {
-    const FrameHeader header{.magic = kFrameMagic,
-                             .version = kFrameVersion,
-                             .codec = static_cast<std::uint8_t>(spec.codec),
-                             .values = static_cast<std::uint8_t>(spec.values),
-                             .dtype = static_cast<std::uint8_t>(DType::f32),
-                             .flags = 0,
-                             .checksum = 0,
-                             .count = count,
-                             .length = 0};
+    const FrameHeader header = header_of(spec, count, 0);  // the device knows its length
     const auto sum = machine_.template room<std::uint32_t>(1);
     machine_.zero(sum.get(), sizeof(std::uint32_t));
     const std::size_t words = payload_bytes(spec, count) / 4;

@@ -55,32 +55,27 @@ struct EncodeCast {
   MLS_KERNEL void operator()(Team& team, Shared&) const {
     const std::size_t count = where.length();
     std::byte* const payload = where.place();
-    const std::size_t stride = team.teams() * kThreads * kEach;
-    for (std::size_t base = team.number() * kThreads * kEach; base < count; base += stride) {
-      team.all([&](int thread) {
-        const Spot<kThreads> spot{base, thread};
-        if (spot[0] >= count) return;
-        Eight kept;
-        const Eight y = to_send<Feedback>(source, spot, count, kept);
-        for (std::size_t g = 0; g < kGroups; ++g) {
-          Codes<kGroup * Cast::kWidth> codes;
-          for (std::size_t k = 0; k < kGroup; ++k) {
-            const std::size_t i = g * kGroup + k;
-            const auto code = static_cast<typename Format::Code>(Cast::narrow_one(y.at[i]));
-            __builtin_memcpy(codes.at + k * Cast::kWidth, &code, Cast::kWidth);
-            if constexpr (Feedback::kKind != mls::Feedback::none) {
-              kept.at[i] = Feedback::kept(y.at[i], Cast::widen_one(code), kept.at[i]);
-            }
+    each_spot(team, count, [&](const Spot<kThreads>& spot) {
+      Eight kept;
+      const Eight y = to_send<Feedback>(source, spot, count, kept);
+      for (std::size_t g = 0; g < kGroups; ++g) {
+        Codes<kGroup * Cast::kWidth> codes;
+        for (std::size_t k = 0; k < kGroup; ++k) {
+          const std::size_t i = g * kGroup + k;
+          const auto code = static_cast<typename Format::Code>(Cast::narrow_one(y.at[i]));
+          __builtin_memcpy(codes.at + k * Cast::kWidth, &code, Cast::kWidth);
+          if constexpr (Feedback::kKind != mls::Feedback::none) {
+            kept.at[i] = Feedback::kept(y.at[i], Cast::widen_one(code), kept.at[i]);
           }
-          const std::size_t start = spot.group(g);
-          const std::size_t left = start < count ? count - start : 0;
-          write_codes(codes, payload + start * Cast::kWidth, left * Cast::kWidth);
         }
-        if constexpr (Feedback::kKind != mls::Feedback::none) {
-          write_eight(kept, source.kept, spot, count);
-        }
-      });
-    }
+        const std::size_t start = spot.group(g);
+        const std::size_t left = start < count ? count - start : 0;
+        write_codes(codes, payload + start * Cast::kWidth, left * Cast::kWidth);
+      }
+      if constexpr (Feedback::kKind != mls::Feedback::none) {
+        write_eight(kept, source.kept, spot, count);
+      }
+    });
   }
 };
 
@@ -322,19 +317,14 @@ struct Decode {
 
   template <class Team>
   MLS_KERNEL void operator()(Team& team, Shared&) const {
-    const std::size_t stride = team.teams() * kTile;
-    for (std::size_t base = team.number() * kTile; base < count; base += stride) {
-      team.all([&](int thread) {
-        const Spot<kThreads> spot{base, thread};
-        if (spot[0] >= count) return;
-        Eight values;
-        if constexpr (Deliver::kReads) values = read_eight(into, spot, count);
-        for (std::size_t k = 0; k < kEach; ++k) {
-          if (spot[k] < count) how(values.at[k], Format::value(payload, spot[k]));
-        }
-        write_eight(values, into, spot, count);
-      });
-    }
+    each_spot(team, count, [&](const Spot<kThreads>& spot) {
+      Eight values;
+      if constexpr (Deliver::kReads) values = read_eight(into, spot, count);
+      for (std::size_t k = 0; k < kEach; ++k) {
+        if (spot[k] < count) how(values.at[k], Format::value(payload, spot[k]));
+      }
+      write_eight(values, into, spot, count);
+    });
   }
 };
 

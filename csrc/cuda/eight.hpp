@@ -47,6 +47,18 @@ struct Spot {
   MLS_KERNEL std::size_t operator[](std::size_t k) const { return group(k / kGroup) + k % kGroup; }
 };
 
+// Runs body(spot) for all elements of an array. The last elements of a spot may be beyond its end.
+template <class Team, class Body>
+MLS_KERNEL void each_spot(Team& team, std::size_t count, Body body) {
+  constexpr std::size_t kStretch = Team::kThreads * kEach;
+  for (std::size_t base = team.number() * kStretch; base < count; base += team.teams() * kStretch) {
+    team.all([&](int thread) {
+      const Spot<Team::kThreads> spot{base, thread};
+      if (spot[0] < count) body(spot);
+    });
+  }
+}
+
 // Zeros from `count` on.
 template <int kThreads>
 MLS_KERNEL Eight read_eight(const float* x, const Spot<kThreads>& spot, std::size_t count) {

@@ -191,72 +191,62 @@ class Gpu final : public Device {
 
   void encode(Stream stream, const Spec& spec, const float* x, std::size_t count, Feedback feedback,
               float* kept, Draw draw, std::byte* frame) override {
-    const OnDevice on(number_);
-    StreamMachine machine(stream_of(stream), pool_, processors_);
-    Codecs(machine).encode(spec, {x, count, feedback, kept}, draw, frame);
+    Here here = on_stream(stream);
+    Codecs(here.machine).encode(spec, {x, count, feedback, kept}, draw, frame);
   }
 
   void decode(Stream stream, const Spec& spec, std::size_t count, const std::byte* frame,
               std::size_t bytes, float* into) override {
-    const OnDevice on(number_);
-    StreamMachine machine(stream_of(stream), pool_, processors_);
-    Codecs(machine).decode(spec, count, frame, bytes, into);
+    Here here = on_stream(stream);
+    Codecs(here.machine).decode(spec, count, frame, bytes, into);
   }
 
   void add(Stream stream, const Spec& spec, std::size_t count, const std::byte* frame,
            std::size_t bytes, float factor, float* into) override {
-    const OnDevice on(number_);
-    StreamMachine machine(stream_of(stream), pool_, processors_);
-    Codecs(machine).add(spec, count, frame, bytes, factor, into);
+    Here here = on_stream(stream);
+    Codecs(here.machine).add(spec, count, frame, bytes, factor, into);
   }
 
   void clear(Stream stream, const Spec& spec, std::size_t count, const std::byte* frame,
              std::size_t bytes, float* into) override {
-    const OnDevice on(number_);
-    StreamMachine machine(stream_of(stream), pool_, processors_);
-    Codecs(machine).clear(spec, count, frame, bytes, into);
+    Here here = on_stream(stream);
+    Codecs(here.machine).clear(spec, count, frame, bytes, into);
   }
 
   void blend(Stream stream, std::size_t count, float a, const float* x, float b, const float* y,
              float* into) override {
-    const OnDevice on(number_);
-    StreamMachine machine(stream_of(stream), pool_, processors_);
-    device::blend(machine, {count, a, x, b, y, into});
+    Here here = on_stream(stream);
+    device::blend(here.machine, {count, a, x, b, y, into});
   }
 
   void reduce(Stream stream, const Combine& how, std::span<const std::byte* const> from,
               std::span<std::byte* const> into, std::size_t count) override {
-    const OnDevice on(number_);
-    StreamMachine machine(stream_of(stream), pool_, processors_);
-    reduce_blocks(machine, how.dtype, blocks_of(how, from, into, count));
+    Here here = on_stream(stream);
+    reduce_blocks(here.machine, how.dtype, blocks_of(how, from, into, count));
   }
 
   void multiply_q(Stream stream, const Factored& shape, const float* m, const float* q,
                   float* p) override {
-    const OnDevice on(number_);
-    StreamMachine machine(stream_of(stream), pool_, processors_);
-    device::multiply_q(machine, shape, m, q, p);
+    Here here = on_stream(stream);
+    device::multiply_q(here.machine, shape, m, q, p);
   }
 
   void multiply_p(Stream stream, const Factored& shape, const float* m, const float* p,
                   float* q) override {
-    const OnDevice on(number_);
-    StreamMachine machine(stream_of(stream), pool_, processors_);
-    device::multiply_p(machine, shape, m, p, q);
+    Here here = on_stream(stream);
+    device::multiply_p(here.machine, shape, m, p, q);
   }
 
   void expand(Stream stream, const Factored& shape, const float* p, const float* q,
               float* m) override {
-    const OnDevice on(number_);
-    StreamMachine machine(stream_of(stream), pool_, processors_);
-    device::expand(machine, shape, p, q, m);
+    Here here = on_stream(stream);
+    device::expand(here.machine, shape, p, q, m);
   }
 
   void add_expanded(Stream stream, const Factored& shape, const float* p, const float* q,
                     float factor, float* m) override {
-    const OnDevice on(number_);
-    StreamMachine machine(stream_of(stream), pool_, processors_);
-    device::add_expanded(machine, shape, p, q, factor, m);
+    Here here = on_stream(stream);
+    device::add_expanded(here.machine, shape, p, q, factor, m);
   }
 
   void* allocate(std::size_t bytes, Stream stream) override {
@@ -433,6 +423,15 @@ class Gpu final : public Device {
       throw Failure(FailureKind::config, "the GPU: this is no memory of an allocation");
     }
     return base;
+  }
+
+  // A stream's machine; the device is the current one while it lives.
+  struct Here {
+    OnDevice on;
+    StreamMachine machine;
+  };
+  Here on_stream(Stream stream) {
+    return {OnDevice(number_), StreamMachine(stream_of(stream), pool_, processors_)};
   }
 
   const int number_;

@@ -271,6 +271,7 @@ def torch_topk(arrays: Arrays, codec: Codec) -> Case | None:
         return None
     x = torch.from_numpy(arrays.x).to(f"cuda:{arrays.card.number}")
     keep = max(round(codec.amount * arrays.count), 1)
+    # PyTorch has no types for it; unused where PyTorch is not installed
     stream = torch.cuda.ExternalStream(arrays.stream, device=x.device)  # type: ignore[no-untyped-call,unused-ignore]
 
     def start() -> None:

@@ -407,7 +407,9 @@ class Frames:
             request.step,
             memory.count,
             memory.parts,
+            memory.matrices,
             memory.feedback,
+            memory.momentum,
             memory.pattern,
             memory.seed,
         )

@@ -10,16 +10,14 @@ import dataclasses
 import importlib.metadata
 import json
 import signal
-import subprocess
-import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
 from mpimlsys.device import built
+from mpimlsys.doctor import child
 from mpimlsys.doctor.facts import Cuda, Device
 from mpimlsys.errors import ConfigError
-from mpimlsys.launch.local import child_environment
 
 _LOOK_S = 60.0
 _MESSAGE_S = 60.0
@@ -36,14 +34,14 @@ def look(*, message: bool) -> Cuda:
     """
     if find_spec(_EXTENSION) is None:
         return Cuda()
-    status, out, err = _child(__name__, _LOOK_S)
+    status, out, err = child.run(__name__, _LOOK_S)
     reason = failure(status, err)
     if reason:
         return Cuda(targets="unknown", error=f"looking for them failed: {reason}")
     found = revive(json.loads(out.splitlines()[-1]))
     if not found.devices or not message:
         return found
-    status, _, err = _child(_MESSAGE, _MESSAGE_S)
+    status, _, err = child.run(_MESSAGE, _MESSAGE_S)
     return dataclasses.replace(found, mpi_failure=failure(status, err))
 
 
@@ -72,22 +70,6 @@ def failure(status: int | None, said: str) -> str:
         return f"it died of {names.get(-status, f'signal {-status}')}"
     lines = [line.strip() for line in said.splitlines() if line.strip(" -")]
     return lines[-1] if lines else f"exit status {status}"
-
-
-def _child(module: str, timeout_s: float) -> tuple[int | None, str, str]:
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", module],
-            env=child_environment({}),
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout_s,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return None, "", ""
-    return done.returncode, done.stdout, done.stderr
 
 
 def _cupy() -> str:

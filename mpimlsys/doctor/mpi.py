@@ -11,18 +11,16 @@ import dataclasses
 import json
 import platform
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mpimlsys import __version__, config, native
+from mpimlsys.doctor import child
 from mpimlsys.doctor.facts import Mpi, Place, Ranks
 from mpimlsys.errors import ConfigError
 from mpimlsys.launch import detect
-from mpimlsys.launch.local import child_environment
 
 _SMALL_ROUNDS = 500
 _LARGE_ROUNDS = 9
@@ -99,23 +97,14 @@ def look_in_child(timeout_s: float = 60.0) -> tuple[Mpi, Ranks]:
     Raises:
         ConfigError: MPI cannot be loaded, crashed, or took longer than ``timeout_s`` seconds.
     """
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", __name__],
-            env=child_environment({}),
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout_s,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise ConfigError(f"MPI did not start within {timeout_s:g} s.") from None
-    if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.strip(" -")]
+    status, out, err = child.run(__name__, timeout_s)
+    if status is None:
+        raise ConfigError(f"MPI did not start within {timeout_s:g} s.")
+    if status:
+        said = [line for line in err.splitlines() if line.strip(" -")]
         reason = said[-1].strip() if said else "it said nothing"
-        raise ConfigError(f"MPI does not start (exit status {done.returncode}): {reason}")
-    found = json.loads(done.stdout.splitlines()[-1])
+        raise ConfigError(f"MPI does not start (exit status {status}): {reason}")
+    found = json.loads(out.splitlines()[-1])
     if "error" in found:
         raise ConfigError(found["error"])
     return _revive(Mpi, found["mpi"]), _revive(Ranks, found["ranks"])
