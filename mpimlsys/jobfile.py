@@ -483,11 +483,12 @@ def _checked(section: str, key: str, value: Any, where: str) -> Any:
     if value is None:
         shown = _type_name(hint)
         raise ConfigError(f"{where}: {section}.{key} must be {_article(shown)} {shown}.")
-    if metadata["choices"] and value not in metadata["choices"]:
-        raise ConfigError(
-            f"{where}: {section}.{key} = {value!r} is not available."
-            f"{nearest(str(value), metadata['choices'])}"
-        )
+    choices = metadata["choices"]
+    if choices and value not in choices:
+        # of two or three, such as 'cpu' and 'cuda' for 'gpu', the nearest may be the wrong one
+        known = f" Known: {', '.join(choices)}."
+        hint = known if len(choices) <= 3 else nearest(str(value), choices)
+        raise ConfigError(f"{where}: {section}.{key} = {value!r} is not available.{hint}")
     minimum = metadata["minimum"]
     if minimum is not None and not value >= minimum:
         raise ConfigError(f"{where}: {section}.{key} = {value} must be at least {minimum:g}.")

@@ -99,6 +99,11 @@ def test_what_is_written_reads_back_as_the_same_job(path):
             [],
             "job:2: optimizer.name = 'adm' is not available. Did you mean 'adam'?",
         ),
+        (
+            "[cluster]\ndevice = 'gpu'",
+            [],
+            "job:2: cluster.device = 'gpu' is not available. Known: cpu, cuda.",
+        ),
         ("epochs = 3", [], "job:1: unknown section [epochs]."),
         ("job = 3", [], "job:1: 'job' must be a section, written [job], not a value."),
         ("[job]\nname = 'a/b'", [], "job.name = 'a/b' cannot be used as a folder name"),
