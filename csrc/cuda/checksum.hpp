@@ -1,12 +1,16 @@
 // The header of a frame, with the CRC32C of what is behind it.
 //
 // A remainder is linear: the payload's is the sum (xor) of what each 4-byte word leaves behind,
-// moved by as many zero bytes as follow it. A thread takes every 256th word of a stretch, and moves
-// what it has by 1024 bytes from word to word, with tables, and by a stretch from one to the next.
-// Stretches are counted from the end, so that a thread's last word is as far from the end of every
-// stretch, and what lacks of the first one are zeros that leave nothing. Factors are constants of
-// the compiler. Source: the arithmetic of polynomials is that of zlib's crc32_combine (Adler
-// 1995-2022).
+// moved by as many zero bytes as follow it. A thread takes every 256th word of some stretches,
+// which are counted from the payload's end, so that a thread's last word is as far from the end of
+// every stretch; what lacks of the first one are zeros that leave nothing.
+//
+// Moving by 256 words is multiplying by y = x^(32 * 256). The exponent is a power of two, and the
+// squares of what is 0 are 0: y obeys the polynomial that x obeys. So a word y^32 before others is
+// added, whole, to those that the polynomial names, and what a thread has becomes 32 words with a
+// few XORs each; only these are multiplied, with tables. Factors are constants of the compiler.
+// Sources: the arithmetic of polynomials is that of zlib's crc32_combine (Adler 1995-2022); words
+// that are added to later words instead of being reduced: Tuck and Kadatch, Chorba (2024).
 #pragma once
 
 #include <cstddef>
@@ -57,8 +61,9 @@ MLS_KERNEL std::uint32_t moved(std::uint32_t remainder, std::uint64_t units) {
 template <class Where>
 struct SumWords {
   static constexpr int kThreads = 256;
-  static constexpr std::size_t kEachWords = 64;
-  static constexpr std::size_t kStretch = kEachWords * kThreads;  // words
+  static constexpr int kRows = 32;
+  static constexpr std::size_t kStretch = kRows * kThreads;  // words
+  static constexpr std::uint32_t kPolynomial = 0x1edc6f41u;  // x^j is bit j; and x^32
   struct Shared {
     std::uint32_t tables[4][256];
   };
@@ -83,22 +88,16 @@ struct SumWords {
     });
     typename Team::template Each<std::uint32_t> sums;
     team.all([&](int thread) {
-      constexpr std::uint32_t kNext = after_zeros(4 * kStretch);
+      std::uint32_t rows[kRows] = {};
+      for (std::size_t stretch = above; --stretch > lowest;) {  // from the payload's front
+        take_in<false>(rows, payload, words, stretch, thread);
+      }
+      take_in<true>(rows, payload, words, lowest, thread);
       std::uint32_t all = 0;
-      for (std::size_t stretch = above; stretch-- > lowest;) {  // from the payload's front
-        // of the first stretch, where `first` words lack
-        const std::size_t end = words - stretch * kStretch;
-        const std::size_t lack = end < kStretch ? kStretch - end : 0;
-        std::uint32_t remainder = 0;
-        for (std::size_t row = lack / kThreads; row < kEachWords; ++row) {
-          const std::size_t at = row * kThreads + static_cast<std::size_t>(thread);
-          if (at < lack) continue;
-          const std::uint32_t before =
-              shared.tables[0][remainder & 0xffu] ^ shared.tables[1][remainder >> 8 & 0xffu] ^
-              shared.tables[2][remainder >> 16 & 0xffu] ^ shared.tables[3][remainder >> 24];
-          remainder = before ^ load<std::uint32_t>(payload, end + at - kStretch);
-        }
-        all = times(all, kNext) ^ remainder;
+#pragma unroll
+      for (int row = 0; row < kRows; ++row) {
+        all = shared.tables[0][all & 0xffu] ^ shared.tables[1][all >> 8 & 0xffu] ^
+              shared.tables[2][all >> 16 & 0xffu] ^ shared.tables[3][all >> 24] ^ rows[row];
       }
       sums[thread] = moved<4, 9>(all, static_cast<std::uint64_t>(kThreads - thread));
     });
@@ -106,6 +105,27 @@ struct SumWords {
     team.all([&](int thread) {
       if (thread == 0) Team::flip_bits(sum, moved<4 * kStretch, 32>(all, lowest));
     });
+  }
+
+ private:
+  // A stretch's words of a thread take the place of those before them, which are added to them; not
+  // to those of the last stretch that are within 32 rows of the end.
+  template <bool kLast>
+  MLS_KERNEL static void take_in(std::uint32_t (&rows)[kRows], const std::byte* payload,
+                                 std::size_t words, std::size_t stretch, int thread) {
+    const std::size_t end = words - stretch * kStretch;
+    const std::size_t lack = end < kStretch ? kStretch - end : 0;
+#pragma unroll
+    for (int row = 0; row < kRows; ++row) {
+      const auto at = static_cast<std::size_t>(row * kThreads + thread);
+      std::uint32_t word = at < lack ? 0 : load<std::uint32_t>(payload, end + at - kStretch);
+#pragma unroll
+      for (int j = 0; j < 32; ++j) {
+        if ((kPolynomial >> j & 1u) == 0 || (kLast && row + j >= kRows)) continue;
+        word ^= rows[(row + j) % kRows];
+      }
+      rows[row] = word;
+    }
   }
 };
 

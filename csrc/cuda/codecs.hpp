@@ -181,7 +181,7 @@ class Codecs {
     at(Decide::Step::settle);
     const Choice choice{y, n, candidates, now};
     machine_.run(tiles, CountTiles{choice, above, ties});
-    machine_.run_all(1, AddUpTiles{above, ties, tiles, now});
+    machine_.run_all(2, AddUpTiles{above, ties, tiles, now});
     machine_.run(tiles, WriteSelected{choice, above, ties, indices.get(), values.get()});
 
     std::byte* const payload = frame + sizeof(FrameHeader);

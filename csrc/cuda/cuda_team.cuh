@@ -54,24 +54,27 @@ class CudaTeam {
   }
 
   __device__ std::uint32_t exclusive_sum(Each<std::uint32_t>& x) {
-    static_assert(kSize == kBlockThreads);
-    __shared__ std::uint32_t warps[kWarps];
     const std::uint32_t own = x[0];
     std::uint32_t sum = own;
     for (int step = 1; step < 32; step *= 2) {
       const std::uint32_t lower = __shfl_up_sync(kAllLanes, sum, step);
       if (lane() >= step) sum += lower;
     }
-    if (lane() == 31) warps[warp()] = sum;
-    meet();
     std::uint32_t before = 0;
     std::uint32_t total = 0;
-    for (int i = 0; i < kWarps; ++i) {
-      if (i == warp()) before = total;
-      total += warps[i];
+    if constexpr (kSize == 32) {
+      total = __shfl_sync(kAllLanes, sum, 31);
+    } else {
+      __shared__ std::uint32_t warps[kWarps];
+      if (lane() == 31) warps[warp()] = sum;
+      meet();
+      for (int i = 0; i < kWarps; ++i) {
+        if (i == warp()) before = total;
+        total += warps[i];
+      }
+      meet();  // before the next sum
     }
     x[0] = before + sum - own;
-    meet();  // before the next sum
     return total;
   }
 

@@ -12,6 +12,7 @@
 //   Write
 #pragma once
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 
@@ -36,8 +37,11 @@ struct Progress {
   std::uint32_t digits;      // these, as a number
   std::uint32_t from;        // selected are those of this magnitude or more,
   std::uint32_t ties;        // and this many, the first, of the one below
-  std::uint32_t count;       // selected
+  std::uint32_t above;       // there are of the former,
+  std::uint32_t tied;        // and of that one
   std::uint32_t histogram[kDigits];
+
+  MLS_KERNEL std::uint32_t count() const { return above + (tied < ties ? tied : ties); }
 };
 
 // Candidates, in order within a tile. Those of a tile are together.
@@ -322,9 +326,10 @@ struct Choice {
   MLS_KERNEL bool tie(float x) const { return magnitude_of(x) + 1 == progress->from; }
 };
 
-// How many of each tile are selected without question, and how many are ties.
+// How many of each tile are selected without question, and how many are ties. A warp takes a tile,
+// whose candidates are few.
 struct CountTiles {
-  static constexpr int kThreads = 256;
+  static constexpr int kThreads = 32;
   using Shared = Nothing;
 
   Choice choice;
@@ -360,7 +365,7 @@ struct CountTiles {
 // Counts become sums of those before. One team; returns the sum of all to every thread.
 template <class Team>
 MLS_KERNEL std::uint32_t add_up(Team& team, std::uint32_t* counts, std::size_t length) {
-  constexpr std::size_t kOwn = 8;
+  constexpr std::size_t kOwn = 32;
   std::uint32_t total = 0;
   for (std::size_t base = 0; base < length; base += kOwn * Team::kThreads) {
     typename Team::template Each<std::uint32_t> before;
@@ -387,6 +392,7 @@ MLS_KERNEL std::uint32_t add_up(Team& team, std::uint32_t* counts, std::size_t l
   return total;
 }
 
+// Two teams: one for what is above, one for ties.
 struct AddUpTiles {
   static constexpr int kThreads = 256;
   using Shared = Nothing;
@@ -398,19 +404,18 @@ struct AddUpTiles {
 
   template <class Team>
   MLS_KERNEL void operator()(Team& team, Shared&) const {
-    const std::uint32_t all_above = add_up(team, above, tiles);
-    const std::uint32_t all_ties = add_up(team, ties, tiles);
+    const bool first = team.number() == 0;
+    const std::uint32_t all = add_up(team, first ? above : ties, tiles);
     team.all([&](int thread) {
-      if (thread != 0) return;
-      const std::uint32_t wanted = progress->ties;
-      progress->count = all_above + (all_ties < wanted ? all_ties : wanted);
+      if (thread == 0) (first ? progress->above : progress->tied) = all;
     });
   }
 };
 
 // The selected elements, in the order of their indices.
 struct WriteSelected {
-  static constexpr int kThreads = 256;
+  static constexpr int kThreads = 32;
+  static constexpr int kRows = 8;
   using Shared = Nothing;
 
   Choice choice;
@@ -422,47 +427,62 @@ struct WriteSelected {
   template <class Team>
   MLS_KERNEL void operator()(Team& team, Shared&) const {
     const std::size_t tiles = (choice.count + kTile - 1) / kTile;
-    const std::uint32_t most_ties = choice.progress->ties;
     for (std::size_t number = team.number(); number < tiles; number += team.teams()) {
       const Choice::Tile tile = choice.tile(number);
-      typename Team::template Each<std::uint32_t> above_before;
-      typename Team::template Each<std::uint32_t> ties_before;
-      team.all([&](int thread) {
-        above_before[thread] = 0;
-        ties_before[thread] = 0;
-        each(thread, tile, [&](std::size_t i) {
-          above_before[thread] += choice.above(tile.values[i]) ? 1 : 0;
-          ties_before[thread] += choice.tie(tile.values[i]) ? 1 : 0;
-        });
-      });
-      const std::uint32_t all_above = team.exclusive_sum(above_before);
-      const std::uint32_t all_ties = team.exclusive_sum(ties_before);
-      if (all_above + all_ties == 0) continue;
-      team.all([&](int thread) {
-        std::uint32_t taken = above[number] + above_before[thread];
-        std::uint32_t tied = ties[number] + ties_before[thread];
-        each(thread, tile, [&](std::size_t i) {
-          const float value = tile.values[i];
-          const bool is_tie = choice.tie(value);
-          if (choice.above(value) || (is_tie && tied < most_ties)) {
-            const std::uint32_t at = taken + (tied < most_ties ? tied : most_ties);
-            indices[at] = tile.indices != nullptr ? tile.indices[i]
-                                                  : static_cast<std::uint32_t>(tile.first + i);
-            values[at] = value;
-          }
-          taken += choice.above(value) ? 1 : 0;
-          tied += is_tie ? 1 : 0;
-        });
-      });
+      Passed before{above[number], ties[number]};
+      for (std::size_t row = 0; row < tile.length; row += kRows * kThreads) {
+        write(team, tile, row, before);
+      }
     }
   }
 
  private:
-  // The eight elements of a thread.
-  template <class Body>
-  MLS_KERNEL static void each(int thread, const Choice::Tile& tile, Body body) {
-    const std::size_t first = static_cast<std::size_t>(thread) * kEach;
-    for (std::size_t i = first; i < first + kEach && i < tile.length; ++i) body(i);
+  // How many there were so far.
+  struct Passed {
+    std::uint32_t above;
+    std::uint32_t ties;
+  };
+
+  // Elements `first` to first + 255 of a tile.
+  template <class Team>
+  MLS_KERNEL void write(Team& team, const Choice::Tile& tile, std::size_t first,
+                        Passed& before) const {
+    typename Team::template Each<float> own[kRows];
+    typename Team::template Each<std::uint32_t> is_above[kRows];
+    typename Team::template Each<std::uint32_t> is_tie[kRows];
+    const auto place = [&](int row, int thread) {
+      return first + static_cast<std::size_t>(row * kThreads + thread);
+    };
+    team.all([&](int thread) {
+      for (int row = 0; row < kRows; ++row) {
+        const std::size_t i = place(row, thread);
+        own[row][thread] = i < tile.length ? tile.values[i] : 0.0f;
+        is_above[row][thread] = i < tile.length && choice.above(own[row][thread]) ? 1 : 0;
+        is_tie[row][thread] = i < tile.length && choice.tie(own[row][thread]) ? 1 : 0;
+      }
+    });
+    const std::uint32_t most_ties = choice.progress->ties;
+    for (int row = 0; row < kRows; ++row) {
+      const std::uint32_t all_above = team.votes(is_above[row]);
+      const std::uint32_t all_ties = team.votes(is_tie[row]);
+      team.all([&](int thread) {
+        const std::uint32_t lower = (std::uint32_t{1} << thread) - 1;
+        const std::uint32_t tied = before.ties + count_bits(all_ties & lower);
+        if (is_above[row][thread] == 0 && (is_tie[row][thread] == 0 || tied >= most_ties)) return;
+        const std::uint32_t at =
+            before.above + count_bits(all_above & lower) + (tied < most_ties ? tied : most_ties);
+        const std::size_t i = place(row, thread);
+        indices[at] =
+            tile.indices != nullptr ? tile.indices[i] : static_cast<std::uint32_t>(tile.first + i);
+        values[at] = own[row][thread];
+      });
+      before.above += count_bits(all_above);
+      before.ties += count_bits(all_ties);
+    }
+  }
+
+  MLS_KERNEL static std::uint32_t count_bits(std::uint32_t bits) {
+    return static_cast<std::uint32_t>(std::popcount(bits));
   }
 };
 

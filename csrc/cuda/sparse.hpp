@@ -20,7 +20,7 @@ struct Selected {
   std::uint32_t fixed;
   const Progress* progress;
 
-  MLS_KERNEL std::size_t count() const { return progress == nullptr ? fixed : progress->count; }
+  MLS_KERNEL std::size_t count() const { return progress == nullptr ? fixed : progress->count(); }
 };
 
 // The values of a payload whose indices are coded, and of one whose indices are drawn.
@@ -215,15 +215,17 @@ struct Coded {
   MLS_KERNEL const std::byte* lows() const { return payload + sizeof(std::uint32_t); }
 };
 
-// Set bits of a bitmap by stretches of 256 words, one team each.
-inline constexpr std::size_t kStretchBits = 256 * 32;
+// Set bits of a bitmap by stretches, one team each; short ones, as few threads would wait for
+// memory else.
+inline constexpr int kStretchWords = 64;
+inline constexpr std::size_t kStretchBits = std::size_t{kStretchWords} * 32;
 
 struct Marks {
   Coded coded;
 
   // The word that a thread of a stretch looks at.
   MLS_KERNEL std::uint32_t word(std::size_t stretch, int thread, std::size_t k) const {
-    if (k == 0) return 0;
+    if (k == 0 || thread >= kStretchWords) return 0;
     const std::size_t bits = bitmap_bits(k, coded.elements);
     const std::size_t first = stretch * kStretchBits + 32 * static_cast<std::size_t>(thread);
     if (first >= bits) return 0;

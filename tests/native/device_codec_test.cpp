@@ -192,6 +192,13 @@ TEST(device_frames_are_those_of_the_host) {
   }
 }
 
+// Stretches of 8192 words, several to a team.
+TEST(device_checksums_of_long_payloads) {
+  for (const std::size_t size : {8191, 8192, 8193, 73727, 73728, 73729, 200001}) {
+    check({.codec = CodecId::none}, array_of(Kind::numbers, size, 4), Feedback::none, 0);
+  }
+}
+
 TEST(device_frames_of_unusual_numbers) {
   for (const Spec& spec : specs()) {
     for (const Kind kind : {Kind::ties, Kind::zeros, Kind::huge, Kind::strange}) {
