@@ -109,14 +109,27 @@ PYBIND11_MODULE(MLS_MODULE, m) {
           [](Device& self, const Spec& spec, std::size_t count, Address frame, std::size_t bytes,
              Address into, Stream stream, std::optional<float> factor) {
             if (factor) {
-              self.add(stream, spec, count, at<const std::byte>(frame), bytes, *factor,
-                       at<float>(into));
+              const std::span<const std::byte> one(at<const std::byte>(frame), bytes);
+              self.add(stream, spec, count, {&one, 1}, *factor, at<float>(into));
             } else {
               self.decode(stream, spec, count, at<const std::byte>(frame), bytes, at<float>(into));
             }
           },
           py::arg("spec"), py::arg("count"), py::arg("frame"), py::arg("bytes"), py::arg("into"),
           py::kw_only(), py::arg("stream"), py::arg("factor") = py::none(), unlocked)
+      .def(
+          "add",
+          [](Device& self, const Spec& spec, std::size_t count,
+             const std::vector<std::pair<Address, std::size_t>>& frames, Address into,
+             Stream stream, float factor) {
+            std::vector<std::span<const std::byte>> all;
+            for (const auto& [frame, bytes] : frames) {
+              all.emplace_back(at<const std::byte>(frame), bytes);
+            }
+            self.add(stream, spec, count, all, factor, at<float>(into));
+          },
+          py::arg("spec"), py::arg("count"), py::arg("frames"), py::arg("into"), py::kw_only(),
+          py::arg("stream"), py::arg("factor") = 1.0f, unlocked)
       .def(
           "clear",
           [](Device& self, const Spec& spec, std::size_t count, Address frame, std::size_t bytes,

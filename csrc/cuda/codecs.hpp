@@ -13,6 +13,7 @@
 #pragma once
 
 #include <algorithm>
+#include <span>
 #include <string>
 #include <type_traits>
 
@@ -63,12 +64,17 @@ class Codecs {
   void decode(const Spec& spec, std::size_t count, const std::byte* frame, std::size_t bytes,
               float* into) {
     if (codec_of(spec.codec).sparse) machine_.zero(into, count * sizeof(float));
-    deliver_frame(spec, count, frame, bytes, Put{}, into);
+    const std::span<const std::byte> one(frame, bytes);
+    deliver_frames(spec, count, {&one, 1}, Put{}, into);
   }
 
-  void add(const Spec& spec, std::size_t count, const std::byte* frame, std::size_t bytes,
+  // The same of one frame after the other.
+  void add(const Spec& spec, std::size_t count, std::span<const std::span<const std::byte>> frames,
            float factor, float* into) {
-    deliver_frame(spec, count, frame, bytes, AddTimes{factor}, into);
+    for (std::size_t first = 0; first < frames.size(); first += kMostFrames) {
+      const std::size_t now = std::min(kMostFrames, frames.size() - first);
+      deliver_frames(spec, count, frames.subspan(first, now), AddTimes{factor}, into);
+    }
   }
 
   // into[i] = 0 for the elements that a frame of a sparse codec names.
@@ -77,7 +83,8 @@ class Codecs {
     if (!codec_of(spec.codec).sparse) {
       throw Failure(FailureKind::config, "only frames of sparse codecs name elements");
     }
-    deliver_frame(spec, count, frame, bytes, Clear{}, into);
+    const std::span<const std::byte> one(frame, bytes);
+    deliver_frames(spec, count, {&one, 1}, Clear{}, into);
   }
 
  private:
@@ -267,48 +274,71 @@ class Codecs {
     machine_.run_all(1, WriteHeader<Where>{header, where, sum.get(), frame});
   }
 
+  // Of kMostFrames at most.
   template <class Deliver>
-  void deliver_frame(const Spec& spec, std::size_t count, const std::byte* frame, std::size_t bytes,
-                     const Deliver& how, float* into) {
-    const std::byte* const payload = frame + sizeof(FrameHeader);
-    const std::size_t length = bytes - std::min(bytes, sizeof(FrameHeader));
+  void deliver_frames(const Spec& spec, std::size_t count,
+                      std::span<const std::span<const std::byte>> frames, const Deliver& how,
+                      float* into) {
     if (spec.codec == CodecId::power_sgd) {
       throw Failure(FailureKind::config, "power_sgd has no frames on the device");
     }
+    if (spec.codec == CodecId::top_k || spec.codec == CodecId::threshold) {
+      return with_format(spec.values, [&](auto format) {
+        scatter_coded<decltype(format)>(spec, count, frames, how, into);
+      });
+    }
+    for (const auto& frame : frames) deliver_frame(spec, count, payload_of(frame), how, into);
+  }
+
+  static std::span<const std::byte> payload_of(std::span<const std::byte> frame) {
+    return frame.subspan(std::min(frame.size(), sizeof(FrameHeader)));
+  }
+
+  template <class Deliver>
+  void deliver_frame(const Spec& spec, std::size_t count, std::span<const std::byte> payload,
+                     const Deliver& how, float* into) {
     if constexpr (!std::is_same_v<Deliver, Clear>) {
       if (!codec_of(spec.codec).sparse) {
-        if (payload_bytes(spec, count) > length) refuse_length(spec, length);
+        if (payload_bytes(spec, count) > payload.size()) refuse_length(spec, payload.size());
         return with_format(spec.codec, [&](auto format) {
           machine_.run(ceil_div(count, kTile),
-                       Decode<decltype(format), Deliver>{payload, count, how, into});
+                       Decode<decltype(format), Deliver>{payload.data(), count, how, into});
         });
       }
     }
     with_format(spec.values, [&](auto format) {
       using Format = decltype(format);
-      if (spec.codec == CodecId::random_k) {
-        if (length < kRandomKHeader) refuse_length(spec, length);
-        const std::size_t most = fitting<Format>(length - kRandomKHeader, count);
-        machine_.run(ceil_div(most, kTeam),
-                     ScatterDrawn<Format, Deliver>{payload, most, count, how, into});
-      } else {
-        if (length < sizeof(std::uint32_t)) refuse_length(spec, length);
-        scatter_coded<Format>({payload, length, count}, how, into);
-      }
+      if (payload.size() < kRandomKHeader) refuse_length(spec, payload.size());
+      const std::size_t most = fitting<Format>(payload.size() - kRandomKHeader, count);
+      machine_.run(ceil_div(most, kTeam),
+                   ScatterDrawn<Format, Deliver>{payload.data(), most, count, how, into});
     });
   }
 
+  // The marks of all frames are counted at once; they are added one after the other.
   template <class Format, class Deliver>
-  void scatter_coded(const Coded& coded, const Deliver& how, float* into) {
-    // whatever k is: n / 2^low is less than 2 k, and less than n
-    const std::size_t most = fitting<Format>(coded.bytes - sizeof(std::uint32_t), coded.elements);
-    const std::size_t most_bits = std::min(3 * most, most + coded.elements);
-    const std::size_t stretches = ceil_div(most_bits, kStretchBits);
+  void scatter_coded(const Spec& spec, std::size_t count,
+                     std::span<const std::span<const std::byte>> frames, const Deliver& how,
+                     float* into) {
+    CodedFrames coded{};
+    std::size_t stretches = 0;  // of the longest
+    for (std::size_t i = 0; i < frames.size(); ++i) {
+      const std::span<const std::byte> payload = payload_of(frames[i]);
+      if (payload.size() < sizeof(std::uint32_t)) refuse_length(spec, payload.size());
+      coded.frames[i] = {payload.data(), payload.size(), count};
+      // whatever k is: n / 2^low is less than 2 k, and less than n
+      const std::size_t most = fitting<Format>(payload.size() - sizeof(std::uint32_t), count);
+      const std::size_t most_bits = std::min(3 * most, most + count);
+      stretches = std::max(stretches, ceil_div(most_bits, kStretchBits));
+    }
     if (stretches == 0) return;
-    const auto counts = machine_.template room<std::uint32_t>(stretches);
-    machine_.run_all(stretches, CountMarks{{coded}, counts.get()});
-    machine_.run_all(1, AddUpMarks{counts.get(), stretches});
-    machine_.run_all(stretches, ScatterCoded<Format, Deliver>{{coded}, counts.get(), how, into});
+    const auto counts = machine_.template room<std::uint32_t>(frames.size() * stretches);
+    machine_.run_all(frames.size() * stretches, CountMarks{coded, stretches, counts.get()});
+    machine_.run_all(frames.size(), AddUpMarks{counts.get(), stretches});
+    for (std::size_t i = 0; i < frames.size(); ++i) {
+      machine_.run_all(stretches, ScatterCoded<Format, Deliver>{
+                                      {coded.frames[i]}, counts.get() + i * stretches, how, into});
+    }
   }
 
   // The most values whose payload has this many bytes; `count` at most.

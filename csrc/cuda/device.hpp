@@ -56,11 +56,12 @@ class Device {
 
   virtual void encode(Stream stream, const Spec& spec, const float* x, std::size_t count,
                       Feedback feedback, float* kept, Draw draw, std::byte* frame) = 0;
-  // into[i] = decoded[i]; with a factor, += factor * decoded[i].
+  // into[i] = decoded[i]; or += factor * decoded[i] of one frame after the other.
   virtual void decode(Stream stream, const Spec& spec, std::size_t count, const std::byte* frame,
                       std::size_t bytes, float* into) = 0;
-  virtual void add(Stream stream, const Spec& spec, std::size_t count, const std::byte* frame,
-                   std::size_t bytes, float factor, float* into) = 0;
+  virtual void add(Stream stream, const Spec& spec, std::size_t count,
+                   std::span<const std::span<const std::byte>> frames, float factor,
+                   float* into) = 0;
   // into[i] = 0 for the elements that a frame of a sparse codec names.
   virtual void clear(Stream stream, const Spec& spec, std::size_t count, const std::byte* frame,
                      std::size_t bytes, float* into) = 0;

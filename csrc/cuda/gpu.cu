@@ -201,10 +201,10 @@ class Gpu final : public Device {
     Codecs(here.machine).decode(spec, count, frame, bytes, into);
   }
 
-  void add(Stream stream, const Spec& spec, std::size_t count, const std::byte* frame,
-           std::size_t bytes, float factor, float* into) override {
+  void add(Stream stream, const Spec& spec, std::size_t count,
+           std::span<const std::span<const std::byte>> frames, float factor, float* into) override {
     Here here = on_stream(stream);
-    Codecs(here.machine).add(spec, count, frame, bytes, factor, into);
+    Codecs(here.machine).add(spec, count, frames, factor, into);
   }
 
   void clear(Stream stream, const Spec& spec, std::size_t count, const std::byte* frame,

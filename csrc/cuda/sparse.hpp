@@ -240,19 +240,30 @@ struct Marks {
   }
 };
 
+// As many as fit well in what a kernel is started with.
+inline constexpr std::size_t kMostFrames = 32;
+
+struct CodedFrames {
+  Coded frames[kMostFrames];
+};
+
+// Of each stretch of each frame, a team for each of them.
 struct CountMarks {
   static constexpr int kThreads = 256;
   using Shared = Nothing;
 
-  Marks marks;
+  CodedFrames coded;
+  std::size_t stretches;  // of a frame
   std::uint32_t* counts;
 
   template <class Team>
   MLS_KERNEL void operator()(Team& team, Shared&) const {
+    const Marks marks{coded.frames[team.number() / stretches]};
+    const std::size_t stretch = team.number() % stretches;
     const std::size_t k = marks.coded.count();
     typename Team::template Each<std::uint32_t> own;
     team.all([&](int thread) {
-      own[thread] = static_cast<std::uint32_t>(std::popcount(marks.word(team.number(), thread, k)));
+      own[thread] = static_cast<std::uint32_t>(std::popcount(marks.word(stretch, thread, k)));
     });
     const std::uint32_t all = team.exclusive_sum(own);
     team.all([&](int thread) {
@@ -261,6 +272,7 @@ struct CountMarks {
   }
 };
 
+// A team for each frame.
 struct AddUpMarks {
   static constexpr int kThreads = 256;
   using Shared = Nothing;
@@ -270,7 +282,7 @@ struct AddUpMarks {
 
   template <class Team>
   MLS_KERNEL void operator()(Team& team, Shared&) const {
-    add_up(team, counts, stretches);
+    add_up(team, counts + team.number() * stretches, stretches);
   }
 };
 

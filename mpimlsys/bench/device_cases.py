@@ -242,23 +242,16 @@ def _adding(arrays: Arrays, codec: Codec) -> Case:
     def reset() -> None:
         arrays.copy(arrays.into.address, arrays.zeros.address, arrays.nbytes)
 
+    lengths = [len(frame) for frame in frames]
+
     def start() -> None:
-        for frame, place in zip(frames, places, strict=True):
-            device.decode(
-                spec,
-                count,
-                place.address,
-                len(frame),
-                arrays.into.address,
-                stream=arrays.stream,
-                factor=1.0,
-            )
+        placed = [(place.address, nbytes) for place, nbytes in zip(places, lengths, strict=True)]
+        device.add(spec, count, placed, arrays.into.address, stream=arrays.stream)
 
     def check() -> None:
         arrays.must_be(codec, f"the sum of {FRAMES} frames", total_sum, arrays.into.address)
 
-    length = sum(len(frame) for frame in frames)
-    return Case(codec, f"add_{FRAMES}", moved, length, reset, start, check)
+    return Case(codec, f"add_{FRAMES}", moved, sum(lengths), reset, start, check)
 
 
 def torch_topk(arrays: Arrays, codec: Codec) -> Case | None:

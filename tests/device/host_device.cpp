@@ -75,10 +75,10 @@ class HostDevice final : public Device {
     Codecs(machine_).decode(spec, count, frame, bytes, into);
   }
 
-  void add(Stream stream, const Spec& spec, std::size_t count, const std::byte* frame,
-           std::size_t bytes, float factor, float* into) override {
+  void add(Stream stream, const Spec& spec, std::size_t count,
+           std::span<const std::span<const std::byte>> frames, float factor, float* into) override {
     known(stream);
-    Codecs(machine_).add(spec, count, frame, bytes, factor, into);
+    Codecs(machine_).add(spec, count, frames, factor, into);
   }
 
   void clear(Stream stream, const Spec& spec, std::size_t count, const std::byte* frame,

@@ -165,7 +165,8 @@ void check(const Spec& spec, const std::vector<float>& x, Feedback feedback, std
   std::vector<float> wanted(n, 3.0f);
   std::vector<float> got(n, 3.0f);
   opened.codec.add(opened.payload, -0.5f, wanted.data());
-  codecs.add(spec, n, frame.data(), frame.length(), -0.5f, got.data());
+  const std::span<const std::byte> encoded(frame.data(), frame.length());
+  codecs.add(spec, n, {&encoded, 1}, -0.5f, got.data());
   CHECK(same(got, wanted));
   if (opened.codec.sparse) {  // what is added anew at zeros tells the elements that it names
     std::vector<float> named(n, 1.0f);
@@ -240,6 +241,29 @@ TEST(device_selects_where_the_sample_misleads) {
   }
 }
 
+// More than are counted at a time, and of different lengths.
+TEST(device_adds_frames_one_after_the_other) {
+  const std::size_t n = 5000;
+  for (const Spec& spec : specs()) {
+    std::vector<DeviceFrame> frames;
+    std::vector<std::span<const std::byte>> encoded;
+    std::vector<float> wanted = array_of(Kind::numbers, n, 1);
+    std::vector<float> got = wanted;
+    for (std::size_t i = 0; i < device::kMostFrames + 3; ++i) {
+      const Kind kind = i % 7 == 0 ? Kind::zeros : Kind::numbers;
+      const Expected one = on_host(spec, array_of(kind, n, i + 2), Feedback::none, {}, {i, 0});
+      const Frame opened = open_frame(one.frame);
+      opened.codec.add(opened.payload, 0.5f, wanted.data());
+      frames.emplace_back(frame_bound(spec, n));
+      std::memcpy(frames.back().data(), one.frame.data(), one.frame.size());
+      encoded.emplace_back(frames.back().data(), one.frame.size());
+    }
+    device::HostMachine machine;
+    device::Codecs(machine).add(spec, n, encoded, 0.5f, got.data());
+    CHECK(same(got, wanted));
+  }
+}
+
 // Damaged payloads write nothing outside of the array.
 TEST(device_ignores_what_is_beyond_the_array) {
   for (const Spec& spec : specs()) {
@@ -258,7 +282,8 @@ TEST(device_ignores_what_is_beyond_the_array) {
       }
       device::HostMachine machine;
       std::vector<float> into(n);
-      device::Codecs(machine).add(spec, n, frame.data(), expected.frame.size(), 1, into.data());
+      const std::span<const std::byte> damaged(frame.data(), expected.frame.size());
+      device::Codecs(machine).add(spec, n, {&damaged, 1}, 1, into.data());
     }
   }
 }
