@@ -13,6 +13,10 @@ GOALS = {
 }
 TOPK_GOAL = 10.0  # times as fast as torch.topk
 TOPK_GOAL_OF = ("top_k:0.01:sampled", "encode_feedback")
+SHARED_GOAL = 0.6  # of the device's copy
+SHARED_GOAL_OF = ("auto", 64 << 20)
+STAGED_GOAL = 0.8  # of the slower of a copy over PCIe and the host's all-reduce
+STAGED_GOAL_OF = ("ring", 64 << 20)
 
 
 def summary(outcomes: Sequence[Mapping[str, Any]]) -> str:
@@ -90,17 +94,38 @@ def allreduce(result: Mapping[str, Any]) -> list[str]:
         f"on a GPU ({result['device']}).",
         "",
         *table(
-            ("bytes", "algorithm", "ms", "of the copy", "to, from host, on host: ms", "of these"),
+            (
+                "bytes",
+                "algorithm",
+                "ms",
+                "in a row: ms",
+                "of the copy",
+                "goal",
+                "to, from host, on host: ms",
+                "of these",
+                "goal",
+            ),
             (
                 (
                     str(row["bytes"]),
                     row["algorithm"],
                     f"{1e3 * row['median_s']:.3f}",
+                    f"{1e3 * row['in_a_row_s']:.3f}",
                     f"{row['ratio_to_copy']:.0%}",
+                    goal(
+                        SHARED_GOAL if whose(row) == SHARED_GOAL_OF else None,
+                        row["ratio_to_copy"],
+                        "{:.0%}",
+                    ),
                     ", ".join(
                         f"{1e3 * row[name]:.3f}" for name in ("to_host_s", "from_host_s", "host_s")
                     ),
                     f"{row['ratio_to_slower_of_host']:.0%}",
+                    goal(
+                        STAGED_GOAL if whose(row) == STAGED_GOAL_OF else None,
+                        row["ratio_to_slower_of_host"],
+                        "{:.0%}",
+                    ),
                 )
                 for row in result["rows"]
             ),
@@ -111,6 +136,11 @@ def allreduce(result: Mapping[str, Any]) -> list[str]:
 def key(row: Mapping[str, Any]) -> tuple[str, str]:
     """What a goal is of."""
     return row["codec"], row["operation"]
+
+
+def whose(row: Mapping[str, Any]) -> tuple[str, int]:
+    """What a goal of all-reduce is of."""
+    return row["algorithm"], row["bytes"]
 
 
 def times(ratio: float | None) -> str:

@@ -1,11 +1,16 @@
 """All-reduce of arrays on GPUs, beside the GPU's own copy and the way over the host.
 
-Before each repetition every rank writes its input anew, outside the timing. A repetition ends when
-the result is in the GPU's memory, and takes as long as its slowest rank; every result is checked.
+Before each repetition every rank writes its input anew, outside the timing, which is of the slowest
+rank; results are checked. An algorithm is timed
+
+    alone     from the call until the result is in the GPU's memory, by the host's clock
+    in a row  one of several that are started one after the other, each of an array of its own, as
+              those of a backward pass are: by the device's events on the caller's stream
+
 In the same run:
 
     copy      from GPU memory to GPU memory, by one rank while the others wait: bytes read and
-              written per second
+              written per second, by the device's events
     to host,  from pinned memory and to it, by all ranks together: bytes per second of a rank
     from host
     host      our all-reduce of as many bytes in ``ctx.empty``
@@ -37,8 +42,10 @@ DEFAULT = "auto,ring"
 SIZES = "64KiB,1MiB,16MiB,64MiB,256MiB"
 _BUDGET_BYTES = 1 << 30  # of each algorithm and size
 _REPEATS = (7, 100)
+_IN_A_ROW = (2, 8)
 _WARMUP = 2
 _TIMEOUT_S = 60.0
+_ROW = " in a row"  # behind an algorithm's name
 
 
 class OnGpu:
@@ -114,7 +121,9 @@ class _Size:
         self.ctx, self.gpu, self.count, self.sharing = ctx, gpu, count, sharing
         self.nbytes = 4 * count
         self.stream = gpu.native.make_stream()
-        self.array, self.source = OnGpu(gpu, count), OnGpu(gpu, count)
+        row = min(max(_BUDGET_BYTES // self.nbytes, _IN_A_ROW[0]), _IN_A_ROW[1])
+        self.arrays = [OnGpu(gpu, count) for _ in range(row)]
+        self.array, self.source = self.arrays[0], OnGpu(gpu, count)
         self.pinned = Pinned(gpu)
         self.host = self.pinned.take(self.nbytes).view(np.float32)
         pattern = (np.arange(count) % 251).astype(np.float32)
@@ -133,23 +142,24 @@ class _Size:
 
     def rows(self, algorithms: Sequence[str]) -> list[dict[str, Any]]:
         array, source, host = self.array.memory.address, self.source.memory.address, self.host
-        cases: dict[str, Callable[[], None]] = {
-            name: partial(self._reduce, name) for name in algorithms
+        cases: dict[str, Callable[[], float]] = {
+            "to host": partial(self._clocked, lambda: self.copy(host.ctypes.data, array)),
+            "from host": partial(self._clocked, lambda: self.copy(array, host.ctypes.data)),
+            "host": partial(self._clocked, lambda: mls.allreduce(self.node_array, op="sum")),
+            "copy": self._copied,
         }
-        cases["to host"] = lambda: self.copy(host.ctypes.data, array)
-        cases["from host"] = lambda: self.copy(array, host.ctypes.data)
-        cases["host"] = self._on_host
-        cases["copy"] = lambda: self.copy(array, source) if self.ctx.is_root else None
+        for name in algorithms:
+            cases[name] = partial(self._clocked, partial(self._reduce, name))
+            cases[f"{name}{_ROW}"] = partial(self._in_a_row, name)
         repeats = min(max(_BUDGET_BYTES // self.nbytes, _REPEATS[0]), _REPEATS[1])
         times: dict[str, list[float]] = {name: [] for name in cases}
         for repeat in range(-_WARMUP, repeats):
             for name in random.Random(repeat).sample(list(cases), len(cases)):
-                self.copy(array, source)
+                for one in self.arrays:
+                    self.copy(one.memory.address, source)
                 np.copyto(self.node_array, self.own)
                 self.ctx.world.Barrier()
-                started = perf_counter()
-                cases[name]()
-                elapsed = perf_counter() - started
+                elapsed = cases[name]()
                 self.ctx.world.Barrier()  # the copy is measured alone
                 self._check(name, algorithms)
                 if repeat >= 0:
@@ -163,6 +173,42 @@ class _Size:
         middle = {name: float(found[1]) for name, found in percentiles.items()}
         return [self._row(name, percentiles[name], middle) for name in algorithms]
 
+    @staticmethod
+    def _clocked(operation: Callable[[], object]) -> float:
+        started = perf_counter()
+        operation()
+        return perf_counter() - started
+
+    def _between(self, stream: int, operation: Callable[[], object], what: str) -> float:
+        """Seconds of the device's events before and after what an operation does on a stream."""
+        native = self.gpu.native
+        with self.gpu.event(timed=True) as before, self.gpu.event(timed=True) as after:
+            native.record(before, stream)
+            operation()
+            native.record(after, stream)
+            self.gpu.wait(after, _TIMEOUT_S, what)
+            return float(native.seconds_between(before, after))
+
+    def _copied(self) -> float:
+        if not self.ctx.is_root:
+            return 0.0
+        into, source = self.array.memory.address, self.source.memory.address
+        copy = partial(self.gpu.native.copy, into, source, self.nbytes, stream=self.stream)
+        return self._between(self.stream, copy, "copying")
+
+    def _in_a_row(self, algorithm: str) -> float:
+        stream = device.view(self.array).stream
+        together = partial(self._reduce_all, algorithm)
+        return self._between(stream, together, "the all-reduces") / len(self.arrays)
+
+    def _reduce_all(self, algorithm: str) -> None:
+        started = [
+            mls.allreduce_async(array, op="sum", algorithm=algorithm)  # type: ignore[arg-type]
+            for array in self.arrays
+        ]
+        for one in started:
+            one.wait()
+
     def _reduce(self, algorithm: str) -> None:
         # one of ALGORITHMS, as run() has made sure
         mls.allreduce(self.array, op="sum", algorithm=algorithm)  # type: ignore[arg-type]
@@ -170,13 +216,11 @@ class _Size:
             self.gpu.native.record(done, device.view(self.array).stream)
             self.gpu.wait(done, _TIMEOUT_S, "the all-reduce")
 
-    def _on_host(self) -> None:
-        mls.allreduce(self.node_array, op="sum")
-
     def _check(self, name: str, algorithms: Sequence[str]) -> None:
         found: Array | None = None
-        if name in algorithms:
-            self.copy(self.host.ctypes.data, self.array.memory.address)
+        if name.removesuffix(_ROW) in algorithms:
+            last = self.arrays[-1] if name.endswith(_ROW) else self.array
+            self.copy(self.host.ctypes.data, last.memory.address)
             found = self.host
         elif name == "host":
             found = self.node_array
@@ -197,9 +241,11 @@ class _Size:
             "p10_s": p10,
             "p90_s": p90,
             "busbw_bytes_per_s": self.nbytes / seconds * 2 * (self.ctx.size - 1) / self.ctx.size,
-            "moved_bytes_per_s": moved / seconds,
+            "in_a_row": len(self.arrays),
+            "in_a_row_s": middle[f"{name}{_ROW}"],
+            "moved_bytes_per_s": moved / middle[f"{name}{_ROW}"],
             "copy_bytes_per_s": copy,
-            "ratio_to_copy": moved / seconds / copy,
+            "ratio_to_copy": moved / middle[f"{name}{_ROW}"] / copy,
             "to_host_s": middle["to host"],
             "from_host_s": middle["from host"],
             "host_s": middle["host"],
@@ -215,7 +261,8 @@ def _print(result: dict[str, Any]) -> None:
     )
     print(
         f"{'size':>10}  {'algorithm':<9} {'median':>11} {'p10':>11} {'p90':>11} {'bus GB/s':>9} "
-        f"{'of copy':>8} {'to host':>10} {'from host':>10} {'on host':>10} {'of slowest':>10}"
+        f"{'in a row':>11} {'of copy':>8} {'to host':>10} {'from host':>10} {'on host':>10} "
+        f"{'of slowest':>10}"
     )
     for row in result["rows"]:
         times = " ".join(f"{1e6 * row[key]:>8,.1f} µs" for key in ("median_s", "p10_s", "p90_s"))
@@ -224,6 +271,7 @@ def _print(result: dict[str, Any]) -> None:
         )
         print(
             f"{size_text(row['bytes']):>10}  {row['algorithm']:<9} {times} "
-            f"{row['busbw_bytes_per_s'] / 1e9:>9.2f} {row['ratio_to_copy']:>8.0%} {others} "
+            f"{row['busbw_bytes_per_s'] / 1e9:>9.2f} {1e6 * row['in_a_row_s']:>8,.1f} µs "
+            f"{row['ratio_to_copy']:>8.0%} {others} "
             f"{row['ratio_to_slower_of_host']:>10.0%}"
         )

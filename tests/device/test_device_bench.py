@@ -63,6 +63,28 @@ def test_a_wrong_frame_is_noticed(standin_path):
     assert "the device's frame is not the CPU's" in done.stderr
 
 
+def test_rows_of_all_reduce(on_ranks):
+    done = on_ranks(
+        2,
+        "from mpimlsys.bench import device_allreduce\n"
+        "device_allreduce.run(sizes='4KiB,5MiB', algorithms='auto,ring', as_json=True)\n",
+    )
+    result = json.loads(done.stdout)
+    rows = result["rows"]
+    assert [(row["bytes"], row["algorithm"]) for row in rows] == [
+        (4096, "auto"),
+        (4096, "ring"),
+        (5 << 20, "auto"),
+        (5 << 20, "ring"),
+    ]
+    for row in rows:
+        assert row["in_a_row"] == 8
+        assert 0 < row["p10_s"] <= row["median_s"] <= row["p90_s"]
+        moved = 2 * result["ranks_of_a_gpu"] * row["bytes"]
+        assert row["moved_bytes_per_s"] == moved / row["in_a_row_s"]
+        assert row["ratio_to_copy"] == row["moved_bytes_per_s"] / row["copy_bytes_per_s"]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -106,7 +106,8 @@ def test_the_summary_has_all_parts_and_the_goals(gpu_check, tmp_path):
             row("top_k:0.01:sampled", "encode_feedback", 0.3, 12.0),
         ],
     }
-    reduced = {"algorithm": "auto", "bytes": 4096, "median_s": 2e-3, "ratio_to_copy": 0.7}
+    reduced = {"algorithm": "auto", "bytes": 1 << 26, "median_s": 2e-3, "ratio_to_copy": 0.7}
+    reduced["in_a_row_s"] = 1e-3
     host = {"to_host_s": 1e-3, "from_host_s": 2e-3, "host_s": 4e-3, "ratio_to_slower_of_host": 2.0}
     sums = {
         "benchmark": "allreduce",
@@ -114,7 +115,7 @@ def test_the_summary_has_all_parts_and_the_goals(gpu_check, tmp_path):
         "nodes": 1,
         "ranks_of_a_gpu": 2,
         "device": "a GPU",
-        "rows": [reduced | host],
+        "rows": [reduced | host, reduced | host | {"algorithm": "ring"}],
     }
     outcomes = [
         gpu_check.Outcome("laws", "failed", 1, "exit status 1: a | b"),
@@ -127,7 +128,9 @@ def test_the_summary_has_all_parts_and_the_goals(gpu_check, tmp_path):
     assert "| fp16 | encode_feedback | 256 | 1.000 | 800 of 1000 | 80.0% | 75%: met |  |  |" in text
     assert "| fp16 | encode | 256 | 1.000 | 100 of 1000 | 10.0% |  |  |  |" in text
     assert "| 30.0% | 40%: missed | 12.0 x | 10 x: met |" in text
-    assert "| 4096 | auto | 2.000 | 70% | 1.000, 2.000, 4.000 | 200% |" in text
+    host_part = "1.000, 2.000, 4.000 | 200% |"
+    assert f"| 67108864 | auto | 2.000 | 1.000 | 70% | 60%: met | {host_part}  |" in text
+    assert f"| 67108864 | ring | 2.000 | 1.000 | 70% |  | {host_part} 80%: met |" in text
     assert [one["name"] for one in json.loads((tmp_path / "summary.json").read_text())] == [
         "laws",
         "codecs",
