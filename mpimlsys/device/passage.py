@@ -41,6 +41,11 @@ class Request:
     timeout_s: float
 
 
+def frame_bytes(frame: Array) -> int:
+    """How long a frame that begins here says it is."""
+    return _HEADER + int(frame[_LENGTH].view(np.uint64)[0])
+
+
 class Passage:
     """Memory for frames, and the ranks that exchange them.
 
@@ -85,9 +90,9 @@ class Passage:
         frames = []
         for address, length in zip(addresses, lengths, strict=True):
             start = address - addresses[0]
-            told = int(host[start:][_LENGTH].view(np.uint64)[0])
+            told = frame_bytes(host[start:])
             bound = self.native.frame_bound(spec, length)
-            frames.append(host[start : start + min(_HEADER + told, bound)])
+            frames.append(host[start : start + min(told, bound)])
         return frames
 
     def fetch(self, address: int, nbytes: int, request: Request) -> Array:

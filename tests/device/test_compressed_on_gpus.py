@@ -216,6 +216,21 @@ def test_power_sgd_is_that_of_the_host_to_rounding(on_ranks):
         assert done.returncode == 0, done.stderr
 
 
+def test_warm_up_with_matrices_is_that_of_the_host(on_ranks):
+    """Momentum takes part in steps that are not factorised yet."""
+    body = """
+options = dict(parts=[(0, count)], matrices=[(0, 3001, 1)], feedback="classic", momentum=0.9)
+on_host = ctx.native.Compressor(count, pattern="gather", **options)
+on_gpu = queue.compressor(count, pattern="gather", **options)
+for step in range(2):
+    compare(on_host, on_gpu, "none", step, step)
+print(f"rank {ctx.rank} is well")
+"""
+    done = on_ranks(2, SAME + body)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("is well") == 2
+
+
 def test_another_codec_takes_back_what_was_owned(on_ranks):
     """With feedback nothing is lost when the parts of owners change: sums of many steps agree."""
     body = """

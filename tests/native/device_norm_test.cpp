@@ -1,4 +1,5 @@
 // Norms of the device, run on the host: the bits of base/squares.hpp.
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <limits>
@@ -63,6 +64,7 @@ TEST(device_clipping_multiplies_by_the_factor_of_the_host) {
       device::HostMachine machine;
       device::clip(machine, got.data(), count, most);
       CHECK(got == wanted);
+      CHECK(std::sqrt(squares(got)) <= std::max(1.000001 * most, 1e-38));
     }
   }
 }
