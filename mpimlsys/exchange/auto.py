@@ -32,6 +32,7 @@ from mpimlsys.context import Context
 from mpimlsys.errors import ConfigError
 from mpimlsys.exchange.compressed import CompressedExchange
 from mpimlsys.exchange.measure import HostMeasures, Measures
+from mpimlsys.exchange.measure_gpu import GpuMeasures
 from mpimlsys.types import Array, Bucket, Segment, State
 
 _SETTLE = 3  # steps that are not measured
@@ -59,7 +60,9 @@ class AutoExchange(CompressedExchange):
         self._ctx = ctx
         self._buckets = buckets
         self._host = HostMeasures(ctx)
-        self._measures = self._measures_of(ctx, buckets)
+        self._measures: Measures = self._host
+        if self._on_gpu:
+            self._measures = GpuMeasures(ctx, self._engine, buckets[0].gradient)
         self._chosen = _UNDECIDED
         self._compressed = np.zeros(len(buckets), bool)
         self._touched = np.zeros(len(buckets), bool)  # that have residuals
@@ -205,13 +208,6 @@ class AutoExchange(CompressedExchange):
         self._trials = []
         self._timing = False
         self._flush = True
-
-    def _measures_of(self, ctx: Context, buckets: Sequence[Bucket]) -> Measures:
-        if not self._on_gpu:
-            return self._host
-        from mpimlsys.exchange.measure_gpu import GpuMeasures
-
-        return GpuMeasures(ctx, self._engine, buckets[0].gradient)
 
     def _measure(self) -> Measured:
         counts = [bucket.gradient.size for bucket in self._buckets]

@@ -17,6 +17,11 @@ rng = np.random.default_rng(0)
 inputs = rng.normal(size=(60, 20)).astype("float32")
 data = mls.data.ArrayDataset(inputs, (inputs[:, 0] > 0).astype("int64"), dtype="float32")
 
+parse = mls.compress.parse
+clipped = mls.compress.Compression(parse("top_k:0.1"), momentum=0.5, clip_norm=0.01)
+around = mls.compress.Compression(parse("bf16"), pattern="ring")
+balanced = mls.compress.Compression(parse("top_k:0.1"), "ef21", clip_norm=0.1, pattern="balanced")
+
 def trainer(device, compress=None, **options):
     model = nn.models.build("mlp", (20,), 2, {{"hidden": [70, 50]}})
     exchange = mls.exchange.AllReduce(compress=compress)
@@ -34,10 +39,6 @@ def trained(made, epochs=2):
 
 def test_losses_are_those_of_the_host(on_ranks):
     body = """
-parse = mls.compress.parse
-clipped = mls.compress.Compression(parse("top_k:0.1"), momentum=0.5, clip_norm=0.01)
-around = mls.compress.Compression(parse("bf16"), pattern="ring")
-balanced = mls.compress.Compression(parse("top_k:0.1"), "ef21", clip_norm=0.1, pattern="balanced")
 for compress in (None, "int8", "top_k:0.05", "bf16", "sign", clipped, around, balanced):
     losses = [trained(trainer(device, compress)) for device in ("cpu", "cuda")]
     assert losses[0] == losses[1], (compress, losses)
@@ -52,18 +53,19 @@ print(f"rank {ctx.rank} is well")
 
 def test_a_checkpoint_goes_on_on_the_other_device(on_ranks):
     body = """
+import itertools
 from mpimlsys.kernels.arrays import to_host
-for first, then in (("cpu", "cuda"), ("cuda", "cpu")):
-    begun = trainer(first, "int4")
+for first, compress in itertools.product(("cpu", "cuda"), ("int4", clipped, around, balanced)):
+    begun = trainer(first, compress)
     list(begun.fit(data, epochs=2, batch_size=12))
     saved = {name: np.array(to_host(value)) for name, value in begun.state_dict().items()}
     own = begun.own_state_dict()
     ends = []
-    for device in (first, then):
-        again = trainer(device, "int4")
+    for device in ("cpu", "cuda"):
+        again = trainer(device, compress)
         again.load_state_dict(saved, own)
         ends.append(trained(again))
-    assert ends[0] == ends[1], (first, ends)
+    assert ends[0] == ends[1], (first, compress, ends)
 print(f"rank {ctx.rank} is well")
 """
     done = on_ranks(2, TRAIN + body, timeout_s=120)
