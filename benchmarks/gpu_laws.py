@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from gpu_card import Card, Report
+from gpu_norms import norms
 from gpu_reductions import reductions
 
 from mpimlsys.compress.codec import DENSE, Codec, parse
@@ -251,6 +252,7 @@ LAWS: tuple[Callable[..., Report], ...] = (
     unusual_numbers,
     damaged_frames,
     reductions,
+    norms,
     streams,
 )
 

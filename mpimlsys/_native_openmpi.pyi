@@ -303,6 +303,8 @@ class Spec:
         unbiased: bool = False,
     ) -> None: ...
     @property
+    def codec(self) -> str: ...
+    @property
     def amount(self) -> float: ...
     @property
     def sparse(self) -> bool: ...
@@ -396,6 +398,27 @@ class Compressor:
 
     def load_state(self, state: Mapping[str, _Floats]) -> None:
         """Take such a state over; names that are missing begin anew."""
+
+def can_travel(
+    spec: Spec,
+    feedback: Literal["none", "classic", "ef21"],
+    pattern: Literal["auto", "ring", "owners", "gather", "balanced"],
+) -> bool:
+    """Whether frames of this codec can travel so."""
+
+def balanced_selection(spec: Spec) -> Spec:
+    """For a balanced exchange of a device's array: how its frame of the largest is made."""
+
+def balanced_frames(
+    spec: Spec, selection: _Bytes, count: int, *, rank: int, size: int, key: int
+) -> tuple[_Bytes, list[int], _Bytes]:
+    """What a rank sends of that frame: frames for all owners one after the other, and their bytes;
+
+    and a frame of what they say, for the array. Raises ``CorruptData`` for a damaged selection.
+    """
+
+def balanced_telling(spec: Spec, count: int, *, size: int, share: int) -> Spec:
+    """How an owner of ``share`` of ``count`` elements makes its frame of their sums."""
 
 class Table:
     """What servers hold under a name; ``mpimlsys.ps.Table`` says what the arguments mean.

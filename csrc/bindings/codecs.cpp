@@ -162,6 +162,8 @@ void register_codecs(py::module_& m) {
       .def(py::init(&make_spec), py::arg("codec"), py::kw_only(), py::arg("amount") = 0.0,
            py::arg("values") = "none", py::arg("stochastic") = false, py::arg("sampled") = false,
            py::arg("unbiased") = false)
+      .def_property_readonly(
+          "codec", [](const Spec& self) { return std::string(codec_of(self.codec).name); })
       .def_property_readonly("granule",
                              [](const Spec& self) { return codec_of(self.codec).granule; })
       .def_readonly("amount", &Spec::amount)

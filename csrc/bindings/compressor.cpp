@@ -10,6 +10,7 @@
 
 #include "bindings/operations.hpp"
 #include "bindings/register.hpp"
+#include "comm/balanced.hpp"
 #include "comm/compressed.hpp"
 
 namespace py = pybind11;
@@ -18,6 +19,7 @@ namespace mls {
 namespace {
 
 using Floats = py::array_t<float, py::array::c_style>;
+using Bytes = py::array_t<std::uint8_t, py::array::c_style>;
 
 constexpr std::array<std::string_view, 3> kFeedbacks{"none", "classic", "ef21"};
 constexpr std::array<std::string_view, 5> kPatterns{"auto", "ring", "owners", "gather", "balanced"};
@@ -63,6 +65,29 @@ std::shared_ptr<Compressor> make(std::size_t count,
     throw Failure(FailureKind::config, "matrices must fill the parts");
   }
   return std::make_shared<Compressor>(std::move(how));
+}
+
+bool can_travel_so(const Spec& spec, const std::string& feedback, const std::string& pattern) {
+  return can_travel(spec, static_cast<Feedback>(place_in(kFeedbacks, feedback, "feedback")),
+                    static_cast<Pattern>(place_in(kPatterns, pattern, "pattern")));
+}
+
+Bytes bytes_of(const std::vector<std::byte>& bytes) {
+  Bytes copy(static_cast<py::ssize_t>(bytes.size()));
+  std::ranges::copy(bytes, reinterpret_cast<std::byte*>(copy.mutable_data()));
+  return copy;
+}
+
+py::tuple balanced_frames(const Spec& spec, const Bytes& selection, std::size_t count,
+                          std::size_t own, std::size_t ranks, std::uint64_t key) {
+  const auto bytes =
+      std::as_bytes(std::span(selection.data(), static_cast<std::size_t>(selection.size())));
+  Outgoing outgoing;
+  {
+    const py::gil_scoped_release unlocked;  // the caller's frame keeps the array alive
+    outgoing = outgoing_of(spec, bytes, count, own, ranks, key);
+  }
+  return py::make_tuple(bytes_of(outgoing.frames), outgoing.lengths, bytes_of(outgoing.told));
 }
 
 // Copies, as an exchange under way changes the state.
@@ -132,6 +157,12 @@ void register_compressor(py::module_& m) {
           py::arg("gradient").noconvert())
       .def("state", &state_of)
       .def("load_state", &load_state, py::arg("state"));
+  m.def("can_travel", &can_travel_so, py::arg("spec"), py::arg("feedback"), py::arg("pattern"));
+  m.def("balanced_selection", &selection_of, py::arg("spec"));
+  m.def("balanced_frames", &balanced_frames, py::arg("spec"), py::arg("selection").noconvert(),
+        py::arg("count"), py::kw_only(), py::arg("rank"), py::arg("size"), py::arg("key"));
+  m.def("balanced_telling", &telling_of, py::arg("spec"), py::arg("count"), py::kw_only(),
+        py::arg("size"), py::arg("share"));
 }
 
 }  // namespace mls

@@ -148,6 +148,20 @@ PYBIND11_MODULE(MLS_MODULE, m) {
           py::arg("count"), py::arg("a"), py::arg("x"), py::arg("b"), py::arg("y"), py::arg("into"),
           py::kw_only(), py::arg("stream"), unlocked)
       .def(
+          "squares",
+          [](Device& self, Address x, std::size_t count, Address into, Stream stream) {
+            self.squares(stream, at<const float>(x), count, at<double>(into));
+          },
+          py::arg("x"), py::arg("count"), py::arg("into"), py::kw_only(), py::arg("stream"),
+          unlocked)
+      .def(
+          "clip",
+          [](Device& self, Address x, std::size_t count, double most, Stream stream) {
+            self.clip(stream, at<float>(x), count, most);
+          },
+          py::arg("x"), py::arg("count"), py::arg("most"), py::kw_only(), py::arg("stream"),
+          unlocked)
+      .def(
           "reduce",
           [](Device& self, const std::vector<Address>& from, const std::vector<Address>& into,
              std::size_t count, Stream stream, const std::string& dtype, const std::string& op,
@@ -217,6 +231,15 @@ PYBIND11_MODULE(MLS_MODULE, m) {
           },
           py::arg("into"), py::arg("source"), py::arg("bytes"), py::kw_only(), py::arg("stream"),
           unlocked)
+      .def(
+          "copy_rows",
+          [](Device& self, Address into, std::size_t into_step, Address from, std::size_t from_step,
+             std::size_t bytes, std::size_t rows, Stream stream) {
+            self.copy_rows(stream, at<void>(into), into_step, at<const void>(from), from_step,
+                           bytes, rows);
+          },
+          py::arg("into"), py::arg("into_step"), py::arg("source"), py::arg("source_step"),
+          py::arg("bytes"), py::arg("rows"), py::kw_only(), py::arg("stream"), unlocked)
       .def(
           "pin",
           [](Device& self, Address memory, std::size_t bytes) {

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "base/squares.hpp"
 #include "codec/frame.hpp"
 #include "codec/random.hpp"
 #include "codec/sparse.hpp"
@@ -39,12 +40,6 @@ int fingerprint(const Spec& spec, const Compression& how, std::uint64_t step) {
     mix(static_cast<double>(matrix.cols));
   }
   return static_cast<int>(digest & 0x7fffffff);
-}
-
-double squares(std::span<const float> x) {
-  double sum = 0;
-  for (const float value : x) sum += double{value} * value;
-  return sum;
 }
 
 void exchange(const Wire& wire, std::span<float> x, Compressor& memory,

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <utility>
 
+#include "base/squares.hpp"
+
 namespace mls {
 namespace {
 
@@ -21,11 +23,7 @@ void each(const Compression& how, Body body) {
 
 float limit(std::span<const float> x, const Compression& how, std::size_t ranks) {
   if (how.clip_norm == 0) return 1;
-  double squares = 0;
-  for (const float value : x) squares += double{value} * value;
-  const double most = how.clip_norm / std::sqrt(static_cast<double>(ranks));
-  const double norm = std::sqrt(squares);
-  return norm > most ? static_cast<float>(most / norm) : 1.0f;
+  return factor_within(squares(x), how.clip_norm / std::sqrt(static_cast<double>(ranks)));
 }
 
 }  // namespace

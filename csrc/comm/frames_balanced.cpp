@@ -13,39 +13,11 @@
 
 #include "codec/random.hpp"
 #include "codec/sparse.hpp"
-#include "comm/division.hpp"
+#include "comm/balanced.hpp"
 #include "comm/frames.hpp"
 
 namespace mls {
 namespace {
-
-struct Selected {
-  std::vector<std::uint32_t> places;
-  std::vector<float> values;
-
-  explicit Selected(std::size_t room = 0) : places(room), values(room) {}
-  std::size_t size() const { return places.size(); }
-
-  // Leaves the largest.
-  void keep(std::size_t most) {
-    if (size() <= most) return;
-    std::vector<std::uint32_t> kept(most);
-    kept.resize(select_top(values, most, false, {}, kept.data()));
-    for (std::size_t i = 0; i < kept.size(); ++i) {
-      places[i] = places[kept[i]];
-      values[i] = values[kept[i]];
-    }
-    places.resize(kept.size());
-    values.resize(kept.size());
-  }
-};
-
-// What was decoded, as the receivers see it.
-Selected read(const Payload& payload) {
-  Selected found(sparse_count(payload));
-  read_sparse(payload, found.places.data(), found.values.data());
-  return found;
-}
 
 Selected largest(std::span<const float> x, std::size_t k, bool sampled, Draw draw) {
   Selected found(std::min(k, x.size()));
@@ -55,21 +27,13 @@ Selected largest(std::span<const float> x, std::size_t k, bool sampled, Draw dra
   return found;
 }
 
-// Of a frame of at most this many values: an index takes less than five bytes, a value with its
-// share of scales less than six.
-constexpr std::size_t room_for(std::size_t values) {
-  return sizeof(FrameHeader) + 64 + 12 * values;
-}
-
 }  // namespace
 
 void FrameExchange::balanced() {
   const Cyclic layout{y_.size(), size()};
   divide({Pattern::balanced});
   const std::size_t k = k_of(spec_, y_.size());
-  const std::size_t most_sent = std::max<std::size_t>(1, 5 * k / (4 * size()));
-  const std::size_t most_told = std::max<std::size_t>(1, 7 * k / (4 * size()));
-  const std::size_t room = room_for(most_told);
+  const std::size_t room = selected_bound(most_told(k, size()));
   Scratch memory(wire_.transport, 2 * size() * room);
   const auto arrival = [&](std::size_t peer) { return memory.part(peer * room, room); };
   const auto departure = [&](std::size_t peer) {
@@ -85,37 +49,29 @@ void FrameExchange::balanced() {
   };
   const auto write = [&](const Selected& chosen, std::size_t owner, Draw draw,
                          std::span<std::byte> frame) {
-    std::byte* const payload = frame.data() + sizeof(FrameHeader);
-    const std::size_t bytes = write_sparse(chosen.places, chosen.values, layout.share(owner),
-                                           spec_.values, draw, payload, spec_.stochastic);
-    return frame.first(seal_frame(spec_, layout.share(owner), bytes, frame));
+    return write_selected(spec_, chosen, layout.share(owner), draw, frame);
   };
   const auto sent = [&](std::span<std::byte> frame, std::size_t owner) {
-    return read({frame.subspan(sizeof(FrameHeader)), layout.share(owner), spec_.values});
+    return read_selected({frame.subspan(sizeof(FrameHeader)), layout.share(owner), spec_.values});
   };
   const auto opened = [&](std::size_t peer, std::size_t owner, std::span<std::byte> mine) {
     wire_.wait(receives[peer]);
     const std::span<std::byte> bytes =
         peer == own() ? mine : arrival(peer).first(receives[peer].arrived);
-    return read(open(bytes, layout.share(owner), peer).payload);
+    return read_selected(open(bytes, layout.share(owner), peer).payload);
   };
 
   receive_all(0);
-  std::vector<Selected> chosen(size());
+  std::vector<Selected> chosen;
   {
     const Span span(wire_.transport.trace(), "select");
     const Selected all = largest(y_, k, spec_.sampled, {key_of(key_, own() + 1), 0});
-    for (std::size_t i = 0; i < all.size(); ++i) {
-      Selected& of_owner = chosen[layout.owner(all.places[i])];
-      of_owner.places.push_back(static_cast<std::uint32_t>(layout.place(all.places[i])));
-      of_owner.values.push_back(all.values[i]);
-    }
+    chosen = by_owner(all, layout, most_sent(k, size()));
   }
   std::span<std::byte> mine;
   for (std::size_t step = 1; step <= size(); ++step) {
     const std::size_t to = (own() + step) % size();
-    chosen[to].keep(most_sent);
-    const Draw draw{key_of(key_, (own() + 1) * (size() + 1) + to), 0};
+    const Draw draw = draw_for(key_, own(), to, size());
     const std::span<std::byte> frame = write(chosen[to], to, draw, departure(to));
     if (to == own()) {
       mine = frame;
@@ -153,7 +109,7 @@ void FrameExchange::balanced() {
   }
   const std::span<const float> owed = feedback_ == Feedback::ef21 ? news : sum;
   const Draw draw{key_of(key_, own() + 1) + 1, 0};
-  mine = write(largest(owed, most_told, false, draw), own(), draw, departure(own()));
+  mine = write(largest(owed, most_told(k, size()), false, draw), own(), draw, departure(own()));
   for (std::size_t step = 1; step < size(); ++step) {
     const std::size_t to = (own() + step) % size();
     send(sends[to], to, 1, mine);

@@ -68,6 +68,10 @@ class Device {
   // into[i] = a x[i] + b y[i]
   virtual void blend(Stream stream, std::size_t count, float a, const float* x, float b,
                      const float* y, float* into) = 0;
+  // The sum of the squares, see base/squares.hpp; into: aligned to 8 bytes.
+  virtual void squares(Stream stream, const float* x, std::size_t count, double* into) = 0;
+  // Makes the norm of x at most this.
+  virtual void clip(Stream stream, float* x, std::size_t count, double most) = 0;
   virtual void reduce(Stream stream, const Combine& how, std::span<const std::byte* const> from,
                       std::span<std::byte* const> into, std::size_t count) = 0;
 
@@ -90,6 +94,10 @@ class Device {
 
   // Between any two of host and device.
   virtual void copy(Stream stream, void* into, const void* from, std::size_t bytes) = 0;
+
+  // Rows of so many bytes, whose starts are so many bytes apart. Within the device.
+  virtual void copy_rows(Stream stream, void* into, std::size_t into_step, const void* from,
+                         std::size_t from_step, std::size_t bytes, std::size_t rows) = 0;
 
   // Host memory that copies go from and to without a detour.
   virtual void pin(void* memory, std::size_t bytes) = 0;

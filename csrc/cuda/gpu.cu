@@ -13,6 +13,7 @@
 #include "cuda/cuda_team.cuh"
 #include "cuda/device.hpp"
 #include "cuda/low_rank.hpp"
+#include "cuda/norm.hpp"
 #include "cuda/reduce.hpp"
 
 namespace mls::device {
@@ -219,6 +220,16 @@ class Gpu final : public Device {
     device::blend(here.machine, {count, a, x, b, y, into});
   }
 
+  void squares(Stream stream, const float* x, std::size_t count, double* into) override {
+    Here here = on_stream(stream);
+    device::squares(here.machine, x, count, into);
+  }
+
+  void clip(Stream stream, float* x, std::size_t count, double most) override {
+    Here here = on_stream(stream);
+    device::clip(here.machine, x, count, most);
+  }
+
   void reduce(Stream stream, const Combine& how, std::span<const std::byte* const> from,
               std::span<std::byte* const> into, std::size_t count) override {
     Here here = on_stream(stream);
@@ -285,6 +296,15 @@ class Gpu final : public Device {
   void copy(Stream stream, void* into, const void* from, std::size_t bytes) override {
     const OnDevice on(number_);
     must(cudaMemcpyAsync(into, from, bytes, cudaMemcpyDefault, stream_of(stream)), "copying");
+  }
+
+  void copy_rows(Stream stream, void* into, std::size_t into_step, const void* from,
+                 std::size_t from_step, std::size_t bytes, std::size_t rows) override {
+    if (rows == 1) return copy(stream, into, from, bytes);  // it may be longer than steps can be
+    const OnDevice on(number_);
+    must(cudaMemcpy2DAsync(into, into_step, from, from_step, bytes, rows, cudaMemcpyDeviceToDevice,
+                           stream_of(stream)),
+         "copying rows");
   }
 
   void pin(void* memory, std::size_t bytes) override {

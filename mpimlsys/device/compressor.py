@@ -10,12 +10,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from mpimlsys.device.division import Division
 from mpimlsys.device.gpu import Gpu
 from mpimlsys.device.memory import Memory
-from mpimlsys.errors import ConfigError
 from mpimlsys.types import Array
 
-OWNERS = 2  # the number of the pattern in a state, as in csrc/comm/compressor.hpp
 _FLOAT = 4  # bytes
 _WAIT_S = 300.0
 
@@ -30,17 +29,15 @@ class GpuCompressor:
         parts: (start, length) of what is compressed, ascending; the rest travels as it is.
         matrices: (start, rows, columns) of what ``power_sgd`` factorises.
         momentum: of the gradients before they are compressed.
-        clip_norm: not on a GPU: 0.
+        clip_norm: largest norm of a rank's share of the array, 0 for no limit.
         feedback: ``"none"``, ``"classic"`` or ``"ef21"``.
-        pattern: ``"auto"``, ``"owners"`` or ``"gather"``.
+        pattern: ``"auto"``, ``"gather"``, ``"owners"``, ``"ring"`` or ``"balanced"``.
         seed: of this array, the same on all ranks.
 
     Attributes:
         sent_bytes, messages: of this rank in the last exchange.
-        error: is not measured on a GPU: -1.
-
-    Raises:
-        ConfigError: what a GPU does not do.
+        error: ``|C(y) - y|^2 / |y|^2`` of it; negative where it was not measured.
+        cut: how owners have cut the array; None before any have.
     """
 
     def __init__(
@@ -57,16 +54,14 @@ class GpuCompressor:
         pattern: str = "auto",
         seed: int = 0,
     ) -> None:
-        _refuse("a limit of the norm", bool(clip_norm))
-        _refuse(f"pattern = {pattern!r}", pattern not in ("auto", "owners", "gather"))
         self.count, self.parts, self.matrices = count, tuple(parts), tuple(matrices)
         self.compressed = sum(length for _, length in self.parts)
         self.feedback, self.pattern, self.seed = feedback, pattern, seed
-        self.momentum = momentum
+        self.momentum, self.clip_norm = momentum, clip_norm
         self.sent_bytes = self.messages = 0
         self.error = -1.0
         self._gpu, self._stream = gpu, stream
-        self.cut: tuple[int, int] | None = None
+        self.cut: Division | None = None
         self._kept: dict[str, tuple[Memory, int]] = {}
         self._packed: Memory | None = None
 
@@ -109,21 +104,13 @@ class GpuCompressor:
             found[name] = np.empty(count, np.float32)
             self._copy(found[name].ctypes.data, memory.address, found[name].nbytes)
         if self.cut is not None:
-            found["cut"] = np.array(self.cut, np.float32)
+            found["cut"] = np.array((self.cut.pattern, self.cut.granule), np.float32)
         return found
 
     def load_state(self, state: Mapping[str, Array]) -> None:
-        """Take such a state over, or that of the extension's compressor.
-
-        Raises:
-            ConfigError: what a GPU does not keep.
-        """
+        """Take such a state over, or that of the extension's compressor."""
         cut = state.get("cut")
-        self.cut = (int(cut[0]), int(cut[1])) if cut is not None and len(cut) == 2 else None
-        _refuse(
-            "what the owners of a checkpoint by the pattern 'balanced' keep",
-            self.cut is not None and self.cut[0] not in (0, OWNERS),
-        )
+        self.cut = None if cut is None else Division(int(cut[0]), int(cut[1]))
         self._kept.clear()
         for name in ("residual", "velocity", "carried", "owned", "estimate", "basis"):
             value = np.ascontiguousarray(state.get(name, ()), np.float32)
@@ -136,13 +123,3 @@ class GpuCompressor:
             native.copy(into, source, nbytes, stream=self._stream)
             native.record(copied, self._stream)
             self._gpu.wait(copied, _WAIT_S, "copying what compression keeps")
-
-
-def _refuse(what: str, asked: bool) -> None:
-    if asked:
-        error = ConfigError(
-            f"compression on a GPU has no {what}; choose another compression, or "
-            "cluster.device = 'cpu'."
-        )
-        error.on_all_ranks = True  # all have the same settings
-        raise error

@@ -13,6 +13,7 @@ import numpy as np
 from mpimlsys.device.compressor import GpuCompressor
 from mpimlsys.device.gpu import Gpu
 from mpimlsys.device.memory import Memory, Pinned
+from mpimlsys.device.passage import Request
 
 _FLOAT = 4  # bytes
 
@@ -33,27 +34,20 @@ class Factors:
         self._p = Memory(gpu, 0, stream)
 
     def all_reduce(
-        self,
-        y: int,
-        out: int,
-        memory: GpuCompressor,
-        rank: int,
-        key: int,
-        label: str,
-        timeout_s: float,
+        self, y: int, out: int, memory: GpuCompressor, request: Request, key: int
     ) -> None:
         """Put what the factors of all ranks' sum say into ``out``.
 
         Args:
-            y: address of what this rank has to send; with ``classic``, of its residual, from which
-                what was sent is taken.
+            y: address of what this rank has to send; with ``classic``, of its residual. What was
+                sent is taken from it there, and where it is measured.
             out: address of the sum; with ``ef21`` the estimate, to which it is added.
             memory: of the array; keeps Q.
-            rank: of the approximation.
+            request: what is asked for; its codec says the rank of the approximation.
             key: what Q is drawn with at first.
-            label, timeout_s: as for other operations.
         """
         native = self._gpu.native
+        rank, label, timeout_s = int(request.spec.amount), request.label, request.timeout_s
         shapes = shapes_of(memory.matrices, rank)
         p_count = sum(rows * own for _, rows, _, own in shapes)
         q_count = sum(cols * own for _, _, cols, own in shapes)
@@ -73,13 +67,11 @@ class Factors:
         for start, rows, cols, own, p_at, q_at in places_of(shapes, p, q):
             m = y + start * _FLOAT
             native.multiply_p(rows, cols, own, m, p_at, q_at, stream=self._stream)
-            if memory.feedback == "none":
-                continue
-            sign, kept = -1.0, m
+            if memory.feedback == "classic" or (memory.feedback == "ef21" and request.measure):
+                native.expand(rows, cols, own, p_at, q_at, m, stream=self._stream, factor=-1.0)
             if memory.feedback == "ef21":
-                sign = 1.0
                 kept = memory.kept("residual", memory.compressed) + start * _FLOAT
-            native.expand(rows, cols, own, p_at, q_at, kept, stream=self._stream, factor=sign)
+                native.expand(rows, cols, own, p_at, q_at, kept, stream=self._stream, factor=1.0)
         self._add_up(q, q_count, label, timeout_s)
         factor = 1.0 if memory.feedback == "ef21" else None
         for start, rows, cols, own, p_at, q_at in places_of(shapes, p, q):

@@ -22,9 +22,10 @@ from mpimlsys.device.agreement import Agreement, Refused
 from mpimlsys.device.arrays import View, view
 from mpimlsys.device.compressor import GpuCompressor
 from mpimlsys.device.direct import Direct, takes_gpu_memory
-from mpimlsys.device.frames import Frames, Request
+from mpimlsys.device.frames import Frames
 from mpimlsys.device.gpu import Gpu, gpu, number_for
 from mpimlsys.device.memory import Memory
+from mpimlsys.device.passage import Request
 from mpimlsys.device.peer_memory import MOST_RANKS, PeerMemory
 from mpimlsys.device.staging import Reduction, Staging
 from mpimlsys.errors import ConfigError, MpimlsysError, Timeout, nearest
@@ -126,7 +127,7 @@ class Queue:
         spec: Any,
         *,
         step: int,
-        measure: bool = False,  # noqa: ARG002 errors are not measured on a GPU
+        measure: bool = False,
         label: str = "",
         check: bool = True,
         timeout_s: float = 300.0,
@@ -146,7 +147,7 @@ class Queue:
                 f"{place.size} elements of {place.dtype} are not the {memory.count} of float32 "
                 "that this compression is for."
             )
-        request = Request(spec, step, label, check, timeout_s)
+        request = Request(spec, step, measure, label, check, timeout_s)
         return self._submit(
             array, label, lambda place: self._reduce_compressed(place, memory, request)
         )

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import median
-from time import perf_counter
+from typing import Any
 
 import numpy as np
 
@@ -30,8 +30,9 @@ from mpimlsys.compress.auto import (
 )
 from mpimlsys.context import Context
 from mpimlsys.errors import ConfigError
-from mpimlsys.exchange import measure
 from mpimlsys.exchange.compressed import CompressedExchange
+from mpimlsys.exchange.measure import HostMeasures, Measures
+from mpimlsys.exchange.measure_gpu import GpuMeasures
 from mpimlsys.types import Array, Bucket, Segment, State
 
 _SETTLE = 3  # steps that are not measured
@@ -58,6 +59,10 @@ class AutoExchange(CompressedExchange):
         self.measured: Measured | None = None
         self._ctx = ctx
         self._buckets = buckets
+        self._host = HostMeasures(ctx)
+        self._measures: Measures = self._host
+        if self._on_gpu:
+            self._measures = GpuMeasures(ctx, self._engine, buckets[0].gradient)
         self._chosen = _UNDECIDED
         self._compressed = np.zeros(len(buckets), bool)
         self._touched = np.zeros(len(buckets), bool)  # that have residuals
@@ -70,30 +75,33 @@ class AutoExchange(CompressedExchange):
         self._ready_s: list[list[float]] = []
         self._took: list[tuple[float, float]] = []  # of a step, of it waiting
         self._losses: list[float] = []
-        self._started = perf_counter()
-        self._begun_s: list[float] = [0.0] * len(buckets)
+        self._started = self._measures.mark()
+        self._begun: list[Any] = [self._started] * len(buckets)  # marks
 
     def begin(self, bucket: Bucket) -> None:
         """See the base class; notes when the bucket was ready."""
-        self._begun_s[bucket.index] = perf_counter() - self._started
+        if self._timing:
+            self._begun[bucket.index] = self._measures.mark()
         super().begin(bucket)
 
     def finish(self) -> None:
         """See the base class; decides after the steps that are measured. Collective."""
-        waits_from = perf_counter()
+        measures = self._measures
+        waits_from = measures.mark()
         super().finish()
-        now = perf_counter()
+        now = measures.mark()
         self._flush = False
-        if self._engine is None:
+        if self._ranks == 1:
             return
         if self._timing:
-            self._took.append((now - self._started, now - waits_from))
-            self._ready_s.append(list(self._begun_s))
+            seconds = measures.seconds
+            self._took.append((seconds(self._started, now), seconds(waits_from, now)))
+            self._ready_s.append([seconds(self._started, begun) for begun in self._begun])
         if self._chosen == _UNDECIDED and len(self._took) == MEASURED_AFTER:
             self._decide()
         elif self._chosen >= 0 and self._guard is not None:
             self._watch()
-        self._started = perf_counter()
+        self._started = measures.mark()
 
     def note_loss(self, loss: float) -> None:
         """See the base class."""
@@ -202,12 +210,11 @@ class AutoExchange(CompressedExchange):
         self._flush = True
 
     def _measure(self) -> Measured:
-        ctx = self._ctx
         counts = [bucket.gradient.size for bucket in self._buckets]
         largest = max(self._buckets, key=lambda bucket: bucket.gradient.size)
-        latency_s, per_byte_s = measure.link(ctx)
-        dense = measure.dense(ctx, counts)
-        found = measure.speeds(ctx.native, largest.gradient)
+        latency_s, per_byte_s = self._host.link()  # frames of a GPU travel on the host, too
+        dense = self._measures.dense(counts)
+        found = self._measures.speeds(largest.gradient)
         took = self._took[_SETTLE:]
         numbers = np.array(
             [
@@ -215,7 +222,7 @@ class AutoExchange(CompressedExchange):
                 per_byte_s,
                 median(step - wait for step, wait in took),
                 median(step for step, _ in took),
-                float(ctx.cores <= 1),
+                float(self._measures.busy),
                 *(dense[count] for count in counts),
                 *np.median(self._ready_s[_SETTLE:], axis=0),
                 *(

@@ -22,6 +22,7 @@
 #include "cuda/device.hpp"
 #include "cuda/host.hpp"
 #include "cuda/low_rank.hpp"
+#include "cuda/norm.hpp"
 #include "cuda/reduce.hpp"
 
 namespace mls::device {
@@ -93,6 +94,16 @@ class HostDevice final : public Device {
     device::blend(machine_, {count, a, x, b, y, into});
   }
 
+  void squares(Stream stream, const float* x, std::size_t count, double* into) override {
+    known(stream);
+    device::squares(machine_, x, count, into);
+  }
+
+  void clip(Stream stream, float* x, std::size_t count, double most) override {
+    known(stream);
+    device::clip(machine_, x, count, most);
+  }
+
   void reduce(Stream stream, const Combine& how, std::span<const std::byte* const> from,
               std::span<std::byte* const> into, std::size_t count) override {
     known(stream);
@@ -146,6 +157,18 @@ class HostDevice final : public Device {
   void copy(Stream stream, void* into, const void* from, std::size_t bytes) override {
     known(stream);
     machine_.copy(into, from, bytes);
+  }
+
+  void copy_rows(Stream stream, void* into, std::size_t into_step, const void* from,
+                 std::size_t from_step, std::size_t bytes, std::size_t rows) override {
+    known(stream);
+    if (bytes > into_step || bytes > from_step) {
+      throw Failure(FailureKind::config, "the GPU: copying rows: they overlap");
+    }
+    for (std::size_t row = 0; row < rows; ++row) {
+      machine_.copy(static_cast<std::byte*>(into) + row * into_step,
+                    static_cast<const std::byte*>(from) + row * from_step, bytes);
+    }
   }
 
   void pin(void* memory, std::size_t) override {

@@ -48,6 +48,14 @@ class Mistaken:
             factor *= 2
         self._native.decode(*arguments, factor=factor, **options)
 
+    def squares(self, x, count, into, *, stream):
+        self._native.squares(
+            x, count - (self._mistake == "squares" and count > 1), into, stream=stream
+        )
+
+    def clip(self, x, count, most, *, stream):
+        self._native.clip(x, count, most * (1 + (self._mistake == "clip")), stream=stream)
+
     def reduce(self, sources, *arguments, order, **options):
         order = "any" if self._mistake == "order" else order
         self._native.reduce(sources, *arguments, order=order, **options)

@@ -34,7 +34,8 @@ def test_every_law_holds(standin_path):
     done = laws(standin_path)
     assert done.returncode == 0, done.stdout + done.stderr
     names = [line.partition(":")[0] for line in done.stdout.splitlines()]
-    assert names == ["frames", "unusual_numbers", "damaged_frames", "reductions", "streams"]
+    wanted = ["frames", "unusual_numbers", "damaged_frames", "reductions", "norms", "streams"]
+    assert names == wanted
 
 
 @pytest.mark.mpi
@@ -47,6 +48,8 @@ def test_every_law_holds(standin_path):
         ("behind", "something was written behind the frame"),
         ("factor", "added to something else"),
         ("order", "not NumPy's"),
+        ("squares", "other squares"),
+        ("clip", "other numbers"),
     ],
 )
 def test_a_mistake_is_noticed(standin_path, mistake, words):

@@ -47,9 +47,10 @@ def context():
 def opened(monkeypatch):
     def open_exchange(dense_s):
         speeds = {codec: measure.Speed(0.0, 0.0, 0.1) for codec in CANDIDATES}
-        monkeypatch.setattr(measure, "link", lambda _: (0.0, 0.0))
-        monkeypatch.setattr(measure, "dense", lambda _, counts: dict.fromkeys(counts, dense_s))
-        monkeypatch.setattr(measure, "speeds", lambda *_: speeds)
+        host = measure.HostMeasures
+        monkeypatch.setattr(host, "link", lambda _: (0.0, 0.0))
+        monkeypatch.setattr(host, "dense", lambda _, counts: dict.fromkeys(counts, dense_s))
+        monkeypatch.setattr(host, "speeds", lambda *_: speeds)
         gradient = np.zeros(100, np.float32)
         bucket = Bucket(0, 0, 100, gradient)
         COMPRESSED.clear()
