@@ -135,18 +135,19 @@ def check_frame(
     report.check(same_numbers(residual, after) and whole, f"{what}: the residual is not the CPU's")
 
     sent = card.put(frame, room=made.room)
-    for factor in (None, -0.5):
+    placed = sent.address, len(frame)
+    for name in ("decoded", "added", "added twice"):
         wanted = np.full(x.size, 3, np.float32)
         into = card.put(wanted, shift)
-        if factor is None:
+        if name == "decoded":
             card.extension.decode_into(frame, wanted)
+            device.decode(spec, x.size, *placed, into.address, stream=stream)
         else:
-            card.extension.add_into(frame, factor, wanted)
-        device.decode(
-            spec, x.size, sent.address, len(frame), into.address, stream=stream, factor=factor
-        )
+            times = 1 if name == "added" else 2
+            for _ in range(times):
+                card.extension.add_into(frame, -0.5, wanted)
+            device.add(spec, x.size, [placed] * times, into.address, stream=stream, factor=-0.5)
         decoded, whole = card.get(into)
-        name = "decoded" if factor is None else "added"
         report.check(same_numbers(decoded, wanted) and whole, f"{what}: {name} to something else")
 
 
@@ -184,15 +185,8 @@ def damaged_frames(card: Card, *, reduced: bool) -> Report:
             damaged[places] ^= random.integers(1, 256, 4).astype(np.uint8)
             sent = card.put(damaged, room=-(-len(frame) // 4) * 4)
             into = card.put(np.zeros_like(x))
-            card.device.decode(
-                spec,
-                x.size,
-                sent.address,
-                len(frame),
-                into.address,
-                stream=card.stream,
-                factor=1.0,
-            )
+            placed = [(sent.address, len(frame))]
+            card.device.add(spec, x.size, placed, into.address, stream=card.stream)
             report.check(card.get(into)[1], f"{codec}: a damaged frame wrote behind the array")
     return report
 

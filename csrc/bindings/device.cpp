@@ -107,16 +107,11 @@ PYBIND11_MODULE(MLS_MODULE, m) {
       .def(
           "decode",
           [](Device& self, const Spec& spec, std::size_t count, Address frame, std::size_t bytes,
-             Address into, Stream stream, std::optional<float> factor) {
-            if (factor) {
-              const std::span<const std::byte> one(at<const std::byte>(frame), bytes);
-              self.add(stream, spec, count, {&one, 1}, *factor, at<float>(into));
-            } else {
-              self.decode(stream, spec, count, at<const std::byte>(frame), bytes, at<float>(into));
-            }
+             Address into, Stream stream) {
+            self.decode(stream, spec, count, at<const std::byte>(frame), bytes, at<float>(into));
           },
           py::arg("spec"), py::arg("count"), py::arg("frame"), py::arg("bytes"), py::arg("into"),
-          py::kw_only(), py::arg("stream"), py::arg("factor") = py::none(), unlocked)
+          py::kw_only(), py::arg("stream"), unlocked)
       .def(
           "add",
           [](Device& self, const Spec& spec, std::size_t count,

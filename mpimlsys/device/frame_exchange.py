@@ -18,6 +18,8 @@ from mpimlsys.device.passage import Passage, Request
 from mpimlsys.kernels.codecs.random import key_of
 from mpimlsys.types import Array
 
+Placed = tuple[int, int]  # address and bytes of a frame on the GPU
+
 FLOAT = 4  # bytes
 _SUM = 8  # bytes of a sum of squares
 
@@ -95,7 +97,7 @@ class FrameExchange:
                 key=key_of(self.key, self.passage.rank + 1),
                 first=part.start,
             )
-            self.settle(spec, part, frame, self.passage.native.frame_bound(spec, part.length))
+            self.settle(spec, part, (frame, self.passage.native.frame_bound(spec, part.length)))
         return self.passage.to_host(spec, lengths, self.request)
 
     def frame_of(self, spec: Any, key: int) -> Array:
@@ -104,21 +106,19 @@ class FrameExchange:
         self._native.encode(spec, self.y, self.count, frame, stream=self._stream, key=key, first=0)
         return self.passage.to_host(spec, [self.count], self.request)[0]
 
-    def settle(self, spec: Any, part: Part, frame: int, nbytes: int) -> None:
+    def settle(self, spec: Any, part: Part, frame: Placed) -> None:
         """Let the feedback know what a frame of a part says."""
         if not self._feedback:
             return
         place, classic = part.start * FLOAT, self.memory.feedback == "classic"
         if self._loaded and (classic or self.request.measure):
-            self.add(spec, part.length, frame, nbytes, self.y + place, -1.0)
+            self.add(spec, part.length, [frame], self.y + place, -1.0)
         if self._loaded and not classic:
             kept = self.memory.kept("residual", self.count)
-            self.add(spec, part.length, frame, nbytes, kept + place)
+            self.add(spec, part.length, [frame], kept + place)
         if classic and self.memory.momentum and self.request.spec.sparse:
             velocity = self.memory.kept("velocity", self.count)
-            self._native.clear(
-                spec, part.length, frame, nbytes, velocity + place, stream=self._stream
-            )
+            self._native.clear(spec, part.length, *frame, velocity + place, stream=self._stream)
 
     def encode_owned(self, spec: Any, owned: int, length: int, told: int, key: int) -> Array:
         """A frame of the sum of what this rank owns, on the host.
@@ -144,25 +144,25 @@ class FrameExchange:
             first=0,
         )
         if self.memory.feedback == "classic":
-            self.add(spec, length, frame, room, owned, -1.0)
+            self.add(spec, length, [(frame, room)], owned, -1.0)
         return self.passage.to_host(spec, [length], self.request)[0]
 
-    def deliver(self, frame: int, nbytes: int, part: Part, *, first: bool) -> None:
-        """Put what a frame of sums says into the result, or add it where something is there."""
+    def deliver(self, frame: Placed, part: Part) -> None:
+        """Put what a frame of sums says into the result; with ``ef21``, add it to the estimate."""
         spec, place = self.request.spec, part.start * FLOAT
         if self.memory.feedback == "ef21":
             estimate = self.memory.kept("estimate", self.count)
-            self.add(spec, part.length, frame, nbytes, estimate + place)
+            self.add(spec, part.length, [frame], estimate + place)
             return
-        self._native.decode(
-            spec,
-            part.length,
-            frame,
-            nbytes,
-            self.x + place,
-            stream=self._stream,
-            factor=None if first else 1.0,
-        )
+        self._native.decode(spec, part.length, *frame, self.x + place, stream=self._stream)
+
+    def deliver_sum(self, frames: list[Placed]) -> None:
+        """The same of the sum of frames of the whole array."""
+        first, *others = frames
+        self.deliver(first, Part(0, self.count))
+        ef21 = self.memory.feedback == "ef21"
+        into = self.memory.kept("estimate", self.count) if ef21 else self.x
+        self.add(self.request.spec, self.count, others, into)
 
     def finish(self) -> None:
         """Note the error where it is measured, and copy the estimate out."""
@@ -242,10 +242,10 @@ class FrameExchange:
         return Memory(self.passage.gpu, count * FLOAT, self._stream)
 
     def add(
-        self, spec: Any, count: int, frame: int, nbytes: int, into: int, factor: float = 1.0
+        self, spec: Any, count: int, frames: list[Placed], into: int, factor: float = 1.0
     ) -> None:
-        """``into += factor * decoded``."""
-        self._native.decode(spec, count, frame, nbytes, into, stream=self._stream, factor=factor)
+        """``into += factor * decoded``, for one frame after the other."""
+        self._native.add(spec, count, frames, into, stream=self._stream, factor=factor)
 
     def blend(self, count: int, x: int, factor: float, y: int, into: int) -> None:
         """``into = x + factor * y``."""

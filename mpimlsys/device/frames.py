@@ -127,14 +127,12 @@ class Frames:
 def gather(now: FrameExchange) -> None:
     """Every rank's frame to all."""
     memory, passage = now.memory, now.passage
-    whole = Part(0, now.count)
     now.divide(Division())
-    [mine] = now.encode([whole])
+    [mine] = now.encode([Part(0, now.count)])
     came = passage.gathered(mine, [now.count] * passage.size, now.request)
     memory.messages = passage.size - 1
     memory.sent_bytes = memory.messages * len(mine)
-    for peer, address in enumerate(passage.to_gpu(came)):
-        now.deliver(address, len(came[peer]), whole, first=peer == 0)
+    now.deliver_sum(passage.to_gpu(came))
 
 
 def owners(now: FrameExchange) -> None:
@@ -151,18 +149,17 @@ def owners(now: FrameExchange) -> None:
     memory.sent_bytes = sum(len(frame) for frame in frames) - len(frames[rank])
     came = passage.exchanged(frames, mine.length, request)
     owned = now.owned_for(division)
-    for address, frame in zip(passage.to_gpu(came), came, strict=True):
-        now.add(spec, mine.length, address, len(frame), owned)
+    now.add(spec, mine.length, passage.to_gpu(came), owned)
     told = 0
     if memory.feedback == "ef21":
         told = memory.kept("estimate", now.count) + mine.start * FLOAT
     own = now.encode_owned(spec, owned, mine.length, told, key_of(now.key, size + rank + 1))
     memory.sent_bytes += (size - 1) * len(own)
     sums = passage.gathered(own, [part.length for part in parts], request)
-    for peer, address in enumerate(passage.to_gpu(sums)):
+    for peer, frame in enumerate(passage.to_gpu(sums)):
         if told and peer == rank:
             continue  # what it was told is what it told
-        now.deliver(address, len(sums[peer]), parts[peer], first=True)
+        now.deliver(frame, parts[peer])
 
 
 _PATTERNS = {"gather": gather, "owners": owners, "ring": ring, "balanced": balanced}

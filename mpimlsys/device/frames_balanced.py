@@ -26,13 +26,12 @@ def balanced(now: FrameExchange) -> None:
     sent, lengths, told = native.balanced_frames(
         spec, selection, now.count, rank=rank, size=size, key=now.key
     )
-    [address] = passage.to_gpu([told])
-    now.settle(native.balanced_selection(spec), Part(0, now.count), address, len(told))
+    [placed] = passage.to_gpu([told])
+    now.settle(native.balanced_selection(spec), Part(0, now.count), placed)
     frames = np.split(sent, np.cumsum(lengths)[:-1])
     came = passage.exchanged(frames, shares[rank], request)
     owned = now.owned_for(division)
-    for address, frame in zip(passage.to_gpu(came), came, strict=True):
-        now.add(spec, shares[rank], address, len(frame), owned)
+    now.add(spec, shares[rank], passage.to_gpu(came), owned)
 
     estimate = memory.kept("estimate", now.count) if memory.feedback == "ef21" else 0
     known = now.room(shares[rank])
@@ -44,9 +43,9 @@ def balanced(now: FrameExchange) -> None:
     memory.messages = 2 * (size - 1)
     memory.sent_bytes = sum(lengths) - lengths[rank] + (size - 1) * len(own)
     sums = passage.gathered(own, shares, request)
-    for peer, address in enumerate(passage.to_gpu(sums)):
+    for peer, placed in enumerate(passage.to_gpu(sums)):
         news = now.room(shares[peer])
         if estimate:
             now.collect(estimate, division, peer, news.address)
-        now.add(spec, shares[peer], address, len(sums[peer]), news.address)
+        now.add(spec, shares[peer], [placed], news.address)
         now.spread(news.address, division, peer, estimate or now.x)

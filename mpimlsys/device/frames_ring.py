@@ -21,12 +21,11 @@ def ring(now: FrameExchange) -> None:
         memory.sent_bytes += len(frame)
         partial = chunks[rank - step - 1]
         came = passage.passed_on(frame, partial.length, request)
-        [address] = passage.to_gpu([came])
         place = now.y + partial.start * FLOAT
-        now.add(request.spec, partial.length, address, len(came), place)
+        now.add(request.spec, partial.length, passage.to_gpu([came]), place)
     [mine] = now.encode([chunks[rank]])
     sums = passage.gathered(mine, [chunk.length for chunk in chunks], request)
     memory.messages = 2 * (size - 1)
     memory.sent_bytes += sum(len(frame) for frame in sums) - len(sums[(rank + 1) % size])
-    for chunk, address, frame in zip(chunks, passage.to_gpu(sums), sums, strict=True):
-        now.deliver(address, len(frame), chunk, first=True)
+    for chunk, placed in zip(chunks, passage.to_gpu(sums), strict=True):
+        now.deliver(placed, chunk)

@@ -104,8 +104,8 @@ class Passage:
             self.gpu.wait(copied, request.timeout_s, "encoding")
         return host
 
-    def to_gpu(self, frames: list[Array]) -> list[int]:
-        """Addresses of frames on the GPU, for the next operations."""
+    def to_gpu(self, frames: list[Array]) -> list[tuple[int, int]]:
+        """Address and bytes of frames on the GPU, for the next operations."""
         starts, at = [], 0
         for frame in frames:
             starts.append(at)
@@ -119,7 +119,7 @@ class Passage:
             native.copy(device, host.ctypes.data, at, stream=self.stream)
             native.record(copied, self.stream)
             self.gpu.wait(copied, _WAIT_S, "copying frames")  # the host's copy is used again
-        return [device + start for start in starts]
+        return [(device + start, len(frame)) for start, frame in zip(starts, frames, strict=True)]
 
     def gathered(self, mine: Array, counts: list[int], request: Request) -> list[Array]:
         """Every rank's frame, of so many elements."""

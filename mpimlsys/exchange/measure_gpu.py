@@ -86,9 +86,7 @@ class GpuMeasures(Measures):
 
         def decode() -> None:
             native.copy(frame.address, host.ctypes.data, length, stream=stream)
-            native.decode(
-                spec, count, frame.address, length, into.address, stream=stream, factor=1.0
-            )
+            native.add(spec, count, [(frame.address, length)], into.address, stream=stream)
 
         encode_s = self.least(encode)
         length = min(frame_bytes(host), bound)

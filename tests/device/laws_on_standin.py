@@ -43,10 +43,10 @@ class Mistaken:
             room = -(-self._extension.frame_bound(spec, count) // 4) * 4
             ctypes.c_uint8.from_address(frame + room).value = 0
 
-    def decode(self, *arguments, factor=None, **options):
-        if self._mistake == "factor" and factor is not None:
+    def add(self, *arguments, factor=1.0, **options):
+        if self._mistake == "factor":
             factor *= 2
-        self._native.decode(*arguments, factor=factor, **options)
+        self._native.add(*arguments, factor=factor, **options)
 
     def squares(self, x, count, into, *, stream):
         self._native.squares(
