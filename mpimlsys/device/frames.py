@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from mpimlsys.device.agreement import Agreement, Refused
+from mpimlsys.device.agreement import STORY_S, Agreement
 from mpimlsys.device.compressor import OWNERS, GpuCompressor
 from mpimlsys.device.factors import Factors
 from mpimlsys.device.gpu import Gpu
@@ -390,7 +390,7 @@ class Frames:
         return self._parts_of(ticket, parts, request)
 
     def _parts_of(self, ticket: int, parts: Any, request: Request) -> list[Array]:
-        self._engine.wait(ticket, timeout_s=request.timeout_s)
+        self._engine.wait(ticket, timeout_s=request.timeout_s + STORY_S)
         return np.split(parts.data, np.cumsum(parts.lengths)[:-1])
 
     def _check(self, frames: list[Array], counts: list[int], request: Request) -> None:
@@ -404,8 +404,6 @@ class Frames:
         """Refuse, on all ranks alike, compressions that differ."""
         what = (
             request.spec.told,
-            request.step,
-            memory.count,
             memory.parts,
             memory.matrices,
             memory.feedback,
@@ -413,14 +411,13 @@ class Frames:
             memory.pattern,
             memory.seed,
         )
-        own = hashlib.sha256(repr(what).encode()).digest()
-        told = self._agreement.tell(own, request.label, request.timeout_s)
-        for rank, other in enumerate(told):
-            if other != told[0]:
-                raise Refused(
-                    f"the ranks disagree about the compression of {request.label or 'an array'}: "
-                    f"rank {rank} means another codec, step or layout than rank 0."
-                )
+        digest = hashlib.sha256(repr(what).encode()).hexdigest()[:8]
+        self._agreement.compare(
+            f"compresses {memory.count} elements at step {request.step} by {request.spec.told} "
+            f"(codec and layout {digest})",
+            request.label,
+            request.timeout_s,
+        )
 
 
 def parts_of(count: int, granule: int, ranks: int) -> list[Part]:

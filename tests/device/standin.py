@@ -5,6 +5,7 @@ is an array in the "memory of the device": it has the CUDA array interface and n
 so that code that takes it for a NumPy array fails.
 """
 
+import ctypes
 import importlib.machinery
 import importlib.util
 import itertools
@@ -68,7 +69,7 @@ class Array:
     """An array in memory that other processes can see; ``host`` is a copy of it."""
 
     def __init__(self, values, *, stream=None, shared=True):
-        values = np.ascontiguousarray(values)
+        values = np.asarray(values, order="C")
         self._stream = stream
         size = max(values.nbytes, 1)
         if shared:
@@ -91,6 +92,10 @@ class Array:
         return self._values.copy()
 
     @property
+    def dtype(self):
+        return self._values.dtype
+
+    @property
     def __cuda_array_interface__(self):
         return {
             "shape": self._values.shape,
@@ -100,3 +105,12 @@ class Array:
             "version": 3,
             "stream": self._stream,
         }
+
+
+def host(array):
+    """A copy of any array with the CUDA array interface."""
+    about = array.__cuda_array_interface__
+    dtype = np.dtype(array.dtype or about["typestr"])
+    nbytes = int(np.prod(about["shape"])) * dtype.itemsize
+    memory = ctypes.string_at(about["data"][0], nbytes) if nbytes else b""
+    return np.frombuffer(memory, dtype).reshape(about["shape"])
