@@ -14,6 +14,7 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from mpimlsys.context import Context
@@ -121,9 +122,8 @@ class Queue:
             ConfigError: the array cannot be used.
         """
         how = Reduction(label, timeout_s, op=op, algorithm=algorithm, order=order, check=check)
-        place = self._place(array)
         return self._submit(
-            "all-reduce", how, [array], [place], lambda: self._reductions.all_reduce(place, how)
+            "all-reduce", how, [array], lambda place: self._reductions.all_reduce(place, how)
         )
 
     def grouped_all_reduce(
@@ -139,14 +139,11 @@ class Queue:
     ) -> int:
         """Start to combine arrays of one dtype, small neighbours in pieces of ``fusion_bytes``."""
         how = Reduction(label, timeout_s, op=op, algorithm=algorithm, order=order)
-        places = [self._place(array) for array in arrays]
-        return self._submit(
-            "grouped all-reduce",
-            how,
-            arrays,
-            places,
-            lambda: self._reductions.grouped_all_reduce(places, how, fusion_bytes),
-        )
+
+        def perform(*places: View) -> None:
+            self._reductions.grouped_all_reduce(places, how, fusion_bytes)
+
+        return self._submit("grouped all-reduce", how, arrays, perform)
 
     def reduce_scatter(
         self,
@@ -159,50 +156,41 @@ class Queue:
     ) -> int:
         """Start to combine ``array`` and to leave each rank its rows in their place."""
         how = Reduction(label, timeout_s, op=op, order=order)
-        place = self._place(array)
         return self._submit(
             "reduce-scatter",
             how,
             [array],
-            [place],
-            lambda: self._reductions.reduce_scatter(place, how),
+            lambda place: self._reductions.reduce_scatter(place, how),
         )
 
     def broadcast(self, array: Any, root: int, *, label: str = "", timeout_s: float = 300.0) -> int:
         """Start to copy the root's array into those of all."""
         how = Call(label, timeout_s)
-        place = self._place(array)
         return self._submit(
-            "broadcast", how, [array], [place], lambda: self._moves.broadcast(place, root, how)
+            "broadcast", how, [array], lambda place: self._moves.broadcast(place, root, how)
         )
 
     def gather_parts(
         self, array: Any, *, label: str = "", timeout_s: float = 300.0
     ) -> tuple[int, Result]:
         """Start to gather the rows of all ranks; the result is there when that is complete."""
-        how = Call(label, timeout_s)
-        place = self._place(array, writable=False)
-        result = Result(array, place, self._gpu)
-        ticket = self._submit(
-            "all-gather", how, [array], [place], lambda: self._moves.gather(place, result, how)
-        )
-        return ticket, result
+        how, result = Call(label, timeout_s), Result(array, self._gpu)
+
+        def perform(place: View) -> None:
+            self._moves.gather(place, result, how)
+
+        return self._submit("all-gather", how, [array], perform, writable=False), result
 
     def all_to_all(
         self, array: Any, counts: Sequence[int], *, label: str = "", timeout_s: float = 300.0
     ) -> tuple[int, Result]:
         """Start to send each rank so many rows; the result is there when that is complete."""
-        how = Call(label, timeout_s)
-        place = self._place(array, writable=False)
-        result = Result(array, place, self._gpu)
-        ticket = self._submit(
-            "all-to-all",
-            how,
-            [array],
-            [place],
-            lambda: self._moves.all_to_all(place, counts, result, how),
-        )
-        return ticket, result
+        how, result = Call(label, timeout_s), Result(array, self._gpu)
+
+        def perform(place: View) -> None:
+            self._moves.all_to_all(place, counts, result, how)
+
+        return self._submit("all-to-all", how, [array], perform, writable=False), result
 
     def compressor(self, count: int, **options: Any) -> GpuCompressor:
         """What an array of ``count`` float32 keeps, see :class:`GpuCompressor`."""
@@ -229,7 +217,7 @@ class Queue:
             step: of the training, for codecs that draw.
             measure, label, check, timeout_s: as for arrays of the host.
         """
-        place = self._place(array)
+        place = view(array)
         if place.dtype != "float32" or place.size != memory.count:
             raise ConfigError(
                 f"{place.size} elements of {place.dtype} are not the {memory.count} of float32 "
@@ -240,8 +228,7 @@ class Queue:
             "compressed all-reduce",
             Call(label, timeout_s),
             [array],
-            [place],
-            lambda: self._reduce_compressed(place, memory, request),
+            lambda place: self._reduce_compressed(place, memory, request),
         )
 
     def wait(self, ticket: int, timeout_s: float) -> None:
@@ -314,29 +301,23 @@ class Queue:
         for event in (*task.streams.values(), task.left):
             self._gpu.native.drop_event(event)
 
-    def _place(self, array: Any, *, writable: bool = True) -> View:
-        place = view(array, writable=writable)
-        if place.gpu not in (None, self._gpu.number):
-            raise ConfigError(
-                f"an array of GPU {place.gpu} came where arrays of GPU {self._gpu.number} are "
-                "exchanged: a process computes on one GPU."
-            )
-        return place
-
     def _submit(
         self,
         name: str,
         how: Call,
         arrays: Sequence[Any],
-        places: Sequence[View],
-        perform: Callable[[], None],
+        perform: Callable[..., None],
+        *,
+        writable: bool = True,
     ) -> int:
+        """Queue an operation; ``perform`` gets the places of its arrays."""
+        places = [self._place(array, writable) for array in arrays]
         native = self._gpu.native
         streams = {place.stream: native.make_event() for place in places}
         for stream, entered in streams.items():
             native.record(entered, stream)
         told = f"{name} of {how.label or 'an array of a GPU'}"
-        task = _Task(told, list(arrays), perform, streams, native.make_event())
+        task = _Task(told, list(arrays), partial(perform, *places), streams, native.make_event())
         with self._progress:
             self._last += 1
             ticket = self._last
@@ -346,6 +327,15 @@ class Queue:
         else:
             self._inbox.put(task)
         return ticket
+
+    def _place(self, array: Any, writable: bool) -> View:
+        place = view(array, writable=writable)
+        if place.gpu not in (None, self._gpu.number):
+            raise ConfigError(
+                f"an array of GPU {place.gpu} came where arrays of GPU {self._gpu.number} are "
+                "exchanged: a process computes on one GPU."
+            )
+        return place
 
     def _work(self) -> None:
         while (task := self._inbox.get()) is not None:

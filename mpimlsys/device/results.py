@@ -38,7 +38,6 @@ class Result:
 
     Args:
         like: the array that is given.
-        place: where it is.
         gpu: of this process.
 
     Attributes:
@@ -46,18 +45,19 @@ class Result:
         counts: rows from each rank.
     """
 
-    def __init__(self, like: Any, place: View, gpu: Gpu) -> None:
+    def __init__(self, like: Any, gpu: Gpu) -> None:
         self.array: Any = None
         self.counts: list[int] = []
+        place = view(like, writable=False)
         self._make = _maker(like, place, gpu)
-        self._place, self._gpu = place, gpu
+        self._stream, self._gpu = place.stream, gpu
 
     def make(self, shape: _Shape, stream: int) -> View:
-        """Make the array, on any thread; for what comes on ``stream``, and later on its own."""
+        """Make the array, on any thread; what comes on ``stream`` may use it."""
         self.array = self._make(shape)
         native = self._gpu.native
         with self._gpu.event() as there:  # what its memory was used for before is done
-            native.record(there, self._place.stream)
+            native.record(there, self._stream)
             native.follow(stream, there)
         return view(self.array)
 

@@ -60,7 +60,7 @@ def streams(monkeypatch):
 
 
 def made_like(array, device, shape):
-    result = results.Result(array, arrays.view(array), device)
+    result = results.Result(array, device)
     return result, result.make(shape, device.native.make_stream())
 
 
