@@ -13,6 +13,7 @@ import mmap
 import os
 import subprocess
 import sys
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -73,19 +74,15 @@ class Array:
         self._stream = stream
         size = max(values.nbytes, 1)
         if shared:
-            self._path = f"/dev/shm/mls-standin-{os.getpid()}-{next(_numbers)}"
-            with open(self._path, "w+b") as file:  # noqa: PTH123
+            path = Path(f"/dev/shm/mls-standin-{os.getpid()}-{next(_numbers)}")
+            with path.open("w+b") as file:
                 file.truncate(size)
                 self._memory = mmap.mmap(file.fileno(), size)
+            weakref.finalize(self, path.unlink, missing_ok=True)
         else:
-            self._path = None
             self._memory = bytearray(size)
         self._values = np.frombuffer(self._memory, values.dtype, values.size).reshape(values.shape)
         self._values[...] = values
-
-    def __del__(self):
-        if getattr(self, "_path", None):
-            Path(self._path).unlink(missing_ok=True)
 
     @property
     def host(self):
