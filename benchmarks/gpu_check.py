@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LIMIT_S = 460.0
 GRACE_S = 10.0  # for a launcher to end its ranks
 LAWS = str(ROOT / "benchmarks" / "gpu_laws.py")
+COLLECTIVES = str(ROOT / "benchmarks" / "gpu_collectives.py")
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 RANKS = (2, 4)
 
@@ -86,17 +87,15 @@ def parts() -> list[Part]:
     beside = Path(run).with_name("mpirun")
     mpirun = str(beside) if beside.exists() else shutil.which("mpirun") or ""
     root = tuple((f"OMPI_ALLOW_RUN_AS_ROOT{end}", "1") for end in ("", "_CONFIRM"))
+
+    def with_ranks(name: str, ranks: int, command: Sequence[str]) -> Part:
+        start = [mpirun, "--oversubscribe", "-n", str(ranks), *command] if mpirun else []
+        return Part(name, start, 60, root, missing="there is no mpirun")
+
+    found.append(with_ranks("collectives", 2, [run, COLLECTIVES]))
     for ranks in RANKS:
-        command = [mpirun, "--oversubscribe", "-n", str(ranks), *package, "bench", "allreduce"]
-        found.append(
-            Part(
-                f"allreduce-{ranks}",
-                [*command, "--device", "cuda", "--json"] if mpirun else [],
-                60,
-                root,
-                missing="there is no mpirun",
-            )
-        )
+        command = [*package, "bench", "allreduce", "--device", "cuda", "--json"]
+        found.append(with_ranks(f"allreduce-{ranks}", ranks, command))
     sanitizer = shutil.which("compute-sanitizer") or shutil.which(
         "/usr/local/cuda/bin/compute-sanitizer"
     )

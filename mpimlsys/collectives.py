@@ -1,12 +1,14 @@
 """Collective operations on arrays, over all ranks of a role or over a process set.
 
 An *array* is a NumPy array, or anything that shares CPU memory through DLPack or the buffer
-protocol (a PyTorch tensor, an ``array.array``). It must be C-contiguous and, where the result takes
-its place, writable. :func:`allreduce` also takes arrays in the memory of a GPU: of CuPy, of
-PyTorch, or with the CUDA array interface. It follows what the caller's current stream has to do,
-and that stream waits for the result; the caller waits for the ranks only. Sizes, dtypes and
-operations are compared between the ranks before data moves, so that a mistake is the same clear
-error on every rank instead of a hang or a wrong result.
+protocol (a PyTorch tensor, an ``array.array``); or one in the memory of a GPU: of CuPy, of PyTorch,
+or with the CUDA array interface. It must be C-contiguous and, where the result takes its place,
+writable. Sizes, dtypes and operations are compared between the ranks before data moves, so that a
+mistake is the same clear error on every rank instead of a hang or a wrong result.
+
+With arrays of a GPU an operation follows what the caller's current stream has to do, and that
+stream waits for the result; the caller waits for the ranks only. All ranks of an operation pass
+arrays of a GPU, or all of the host.
 
 Every operation has a sibling whose name ends in ``_async``, which returns a :class:`Work` at once.
 Ranks must start the operations of one process set in the same order; those of several sets may be
@@ -25,6 +27,7 @@ Operations take, and raise:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
@@ -261,64 +264,47 @@ def barrier_async(*, process_set: ProcessSet | None = None) -> Work[None]:
 
 @dataclass(frozen=True)
 class _Call(Generic[T]):
-    """An operation of the extension that has not begun; ``result`` gets the parts it brings."""
+    """An operation that has not begun; ``result`` gets the parts it brings.
+
+    It is the extension's, or that of a GPU's queue where ``on_gpu`` is one of its arrays.
+    """
 
     name: str
     process_set: ProcessSet | None
     result: Callable[[Any], T]
     arguments: tuple[Any, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
+    on_gpu: Any = None
 
     def now(self, timeout_s: float | None) -> T:
+        if self.on_gpu is not None:
+            return self.later(timeout_s).wait()
         ctx = context.init()
         transport = (self.process_set or ctx.peers).transport
         longest = ctx.timeout_s if timeout_s is None else timeout_s
         operation = getattr(ctx.native, self.name)
         return self.result(operation(transport, *self.arguments, timeout_s=longest, **self.options))
 
-    def later(self) -> Work[T]:
-        ctx = context.init()
-        engine = (self.process_set or ctx.peers).engine
-        submit = getattr(engine, self.name)
-        given = submit(*self.arguments, timeout_s=ctx.timeout_s, **self.options)
-        ticket, parts = given if isinstance(given, tuple) else (given, None)
-        return Work(engine, ticket, lambda: self.result(parts), ctx.timeout_s)
-
-
-@dataclass(frozen=True)
-class _GpuCall(Generic[T]):
-    """An all-reduce of a GPU's array that has not begun."""
-
-    array: T
-    op: Op
-    algorithm: str
-    process_set: ProcessSet | None
-
-    def now(self, timeout_s: float | None) -> T:
-        return self.later(timeout_s).wait()
-
     def later(self, timeout_s: float | None = None) -> Work[T]:
         ctx = context.init()
         longest = ctx.timeout_s if timeout_s is None else timeout_s
-        queue = device.queue_of(ctx, self.process_set or ctx.peers, self.array)
-        ticket = queue.all_reduce(
-            self.array,
-            self.op,
-            algorithm=self.algorithm,
-            order=ctx.comm.order,
-            timeout_s=longest,
-        )
-        return Work(queue, ticket, lambda: self.array, longest)
+        peers = self.process_set or ctx.peers
+        on_gpu = self.on_gpu is not None
+        engine = device.queue_of(ctx, peers, self.on_gpu) if on_gpu else peers.engine
+        given = getattr(engine, self.name)(*self.arguments, timeout_s=longest, **self.options)
+        ticket, parts = given if isinstance(given, tuple) else (given, None)
+        return Work(engine, ticket, lambda: self.result(parts), longest)
 
 
 def _allreduce(
     array: T, op: Op, algorithm: Algorithm | None, process_set: ProcessSet | None
-) -> _Call[T] | _GpuCall[T]:
+) -> _Call[T]:
     comm = context.init().comm
+    options: dict[str, Any] = {"algorithm": algorithm or comm.algorithm, "order": comm.order}
     if device.is_on_gpu(array):
-        return _GpuCall(array, op, algorithm or comm.algorithm, process_set)
+        return _Call("all_reduce", process_set, lambda _: array, (array, op), options, array)
     view, dtype = _memory(array)
-    options = {"dtype": dtype, "algorithm": algorithm or comm.algorithm, "order": comm.order}
+    options["dtype"] = dtype
     return _Call("all_reduce", process_set, lambda _: array, (view, op), options)
 
 
@@ -326,32 +312,51 @@ def _grouped_allreduce(
     arrays: Sequence[T], op: Op, algorithm: Algorithm | None, process_set: ProcessSet | None
 ) -> _Call[list[T]]:
     comm = context.init().comm
-    memories = [_memory(array) for array in arrays]
-    options = {
-        "dtype": memories[0][1] if memories else None,
+    options: dict[str, Any] = {
         "fusion_bytes": comm.fusion_bytes,
         "algorithm": algorithm or comm.algorithm,
         "order": comm.order,
     }
+    name = "grouped_all_reduce"
+    if arrays and all(device.is_on_gpu(array) for array in arrays):
+        return _Call(
+            name, process_set, lambda _: list(arrays), (arrays, op), options, on_gpu=arrays[0]
+        )
+    memories = [_memory(array) for array in arrays]
+    options["dtype"] = memories[0][1] if memories else None
     views = [view for view, _ in memories]
-    return _Call("grouped_all_reduce", process_set, lambda _: list(arrays), (views, op), options)
+    return _Call(name, process_set, lambda _: list(arrays), (views, op), options)
 
 
 def _reducescatter(array: T, op: Op, process_set: ProcessSet | None) -> _Call[T]:
     ctx = context.init()
-    view, dtype = _memory(array)
-    rows, row = _rows_of(view)
     peers = process_set or ctx.peers
-    least, longer = divmod(rows, peers.size)
-    start = peers.rank * least + min(peers.rank, longer)
-    own = slice(start, start + least + (peers.rank < longer))
-    options = {"row": row // view.itemsize, "dtype": dtype, "order": ctx.comm.order}
+    order = ctx.comm.order
+    if device.is_on_gpu(array):
+        own = _rows_for(peers, _rows_of(device.view(array).shape)[0])
+        return _Call(
+            "reduce_scatter",
+            peers,
+            lambda _: device.rows_of(array, own),
+            (array, op),
+            {"order": order},
+            on_gpu=array,
+        )
+    view, dtype = _memory(array)
+    rows, row = _rows_of(view.shape)
+    own = _rows_for(peers, rows)
+    options = {"row": row, "dtype": dtype, "order": order}
     return _Call("reduce_scatter", peers, lambda _: _like(array, view[own]), (view, op), options)
 
 
 def _allgather(array: T, process_set: ProcessSet | None) -> _Call[T]:
+    if device.is_on_gpu(array):
+        _rows_of(device.view(array, writable=False).shape)
+        return _Call(
+            "gather_parts", process_set, lambda result: result.array, (array,), on_gpu=array
+        )
     view, dtype = _memory(array)
-    options = {"row_bytes": _rows_of(view)[1], "dtype": dtype}
+    options = {"row_bytes": _rows_of(view.shape)[1] * view.itemsize, "dtype": dtype}
     return _Call(
         "gather_parts",
         process_set,
@@ -362,6 +367,8 @@ def _allgather(array: T, process_set: ProcessSet | None) -> _Call[T]:
 
 
 def _broadcast(array: T, root: int, process_set: ProcessSet | None) -> _Call[T]:
+    if device.is_on_gpu(array):
+        return _Call("broadcast", process_set, lambda _: array, (array, root), on_gpu=array)
     view, dtype = _memory(array)
     return _Call("broadcast", process_set, lambda _: array, (view, root), {"dtype": dtype})
 
@@ -370,34 +377,52 @@ def _alltoall(
     array: T, counts: Sequence[int] | None, process_set: ProcessSet | None
 ) -> _Call[tuple[T, list[int]]]:
     peers = process_set or context.init().peers
+    if device.is_on_gpu(array):
+        rows, _ = _rows_of(device.view(array, writable=False).shape)
+        return _Call(
+            "all_to_all",
+            peers,
+            lambda result: (result.array, result.counts),
+            (array, _counts_for(peers, rows, counts)),
+            on_gpu=array,
+        )
     view, dtype = _memory(array)
-    rows, row = _rows_of(view)
+    rows, row = _rows_of(view.shape)
+    row *= view.itemsize
+
+    def result(parts: Any) -> tuple[T, list[int]]:
+        return _like(array, _joined(parts, view)), [length // row for length in parts.lengths]
+
+    lengths = [count * row for count in _counts_for(peers, rows, counts)]
+    options = {"row_bytes": row, "dtype": dtype}
+    return _Call("all_to_all", peers, result, (view, lengths), options)
+
+
+def _counts_for(peers: ProcessSet, rows: int, counts: Sequence[int] | None) -> list[int]:
+    """How many rows each rank is sent."""
     if counts is None:
         if rows % peers.size:
             raise ConfigError(
                 f"{rows} rows cannot be shared out evenly among {peers.size} ranks; pass counts."
             )
-        counts = [rows // peers.size] * peers.size
+        return [rows // peers.size] * peers.size
     if any(count < 0 for count in counts):
         raise ConfigError(f"counts must not be negative: {list(counts)}.")
-
-    def result(parts: Any) -> tuple[T, list[int]]:
-        return _like(array, _joined(parts, view)), [length // row for length in parts.lengths]
-
-    return _Call(
-        "all_to_all",
-        peers,
-        result,
-        (view, [count * row for count in counts]),
-        {"row_bytes": row, "dtype": dtype},
-    )
+    return list(counts)
 
 
-def _rows_of(view: Array) -> tuple[int, int]:
-    """Number of rows and bytes of one, which is at least one element."""
-    if view.ndim == 0:
+def _rows_for(peers: ProcessSet, rows: int) -> slice:
+    """The rows of this rank where all are shared out."""
+    least, longer = divmod(rows, peers.size)
+    start = peers.rank * least + min(peers.rank, longer)
+    return slice(start, start + least + (peers.rank < longer))
+
+
+def _rows_of(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Number of rows and elements of one, which is at least one."""
+    if not shape:
         raise ConfigError("an array without axes has no rows; pass numpy.atleast_1d(array).")
-    return view.shape[0], max(1, int(np.prod(view.shape[1:], dtype=np.int64))) * view.itemsize
+    return shape[0], max(1, math.prod(shape[1:]))
 
 
 def _joined(parts: Any, like: Array) -> Array:
@@ -407,15 +432,11 @@ def _joined(parts: Any, like: Array) -> Array:
 
 def _like(source: Any, found: Array) -> Any:
     """``found`` as a tensor where ``source`` is one."""
-    if _is_tensor(source):
+    if device.is_tensor(source):
         import torch
 
         return torch.from_numpy(found).view(source.dtype)
     return found
-
-
-def _is_tensor(array: Any) -> bool:
-    return type(array).__module__.partition(".")[0] == "torch"
 
 
 def _memory(array: Any) -> tuple[Array, str | None]:
@@ -424,10 +445,10 @@ def _memory(array: Any) -> tuple[Array, str | None]:
         return array, None
     if hasattr(array, "__cuda_array_interface__"):
         raise ConfigError(
-            "only all-reduce takes arrays in the memory of a GPU; copy to the host for the others "
-            "(array.get(), tensor.cpu())."
+            "a group has arrays of a GPU and of the host; pass them in two groups, in the same "
+            "order on all ranks."
         )
-    if _is_tensor(array) and str(array.dtype) == "torch.bfloat16":
+    if device.is_tensor(array) and str(array.dtype) == "torch.bfloat16":
         import torch
 
         return array.detach().view(torch.uint16).numpy(), "bfloat16"

@@ -5,9 +5,10 @@ which is built where CUDA's compiler is found. CuPy is not needed: an array is a
 CUDA array interface (or DLPack, which CuPy reads), and its stream is respected.
 """
 
-from mpimlsys.device.arrays import View, is_on_gpu, view
+from mpimlsys.device.arrays import View, is_on_gpu, is_tensor, view
 from mpimlsys.device.gpu import Gpu, built, gpu
 from mpimlsys.device.queue import Queue, gpu_of, open_queue, queue_of
+from mpimlsys.device.results import rows_of
 
 __all__ = [
     "Gpu",
@@ -17,7 +18,9 @@ __all__ = [
     "gpu",
     "gpu_of",
     "is_on_gpu",
+    "is_tensor",
     "open_queue",
     "queue_of",
+    "rows_of",
     "view",
 ]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import struct
 from typing import Any
 
 import numpy as np
 
 from mpimlsys.errors import ConfigError
 from mpimlsys.types import Array
+
+STORY_S = 1.0  # lets an operation's own deadline come first: its error names the peer
+_CALL = struct.Struct("<16s120sq")
 
 
 class Refused(ConfigError):
@@ -32,8 +37,31 @@ class Agreement:
         mine: Array = np.frombuffer(record, np.uint8).copy()
         told = np.empty((self._size, len(record)), np.uint8)
         ticket = self._engine.all_gather(mine, told, label=label, timeout_s=timeout_s)
-        self._engine.wait(ticket, timeout_s=timeout_s)
+        self._engine.wait(ticket, timeout_s=timeout_s + STORY_S)
         return [row.tobytes() for row in told]
+
+    def compare(self, call: str, label: str, timeout_s: float, *, own: int = 0) -> list[int]:
+        """Find out whether all ranks are about to do the same.
+
+        Args:
+            call: what this rank does, as a part of a sentence.
+            label, timeout_s: of the operation.
+            own: a number to tell the others; it need not be the same.
+
+        Returns:
+            Every rank's number.
+
+        Raises:
+            Refused: they are not.
+        """
+        text = call.encode()
+        record = _CALL.pack(hashlib.sha256(text).digest()[:16], text, own)
+        calls = [_CALL.unpack(told) for told in self.tell(record, label, timeout_s)]
+        for rank, (digest, told, _) in enumerate(calls):
+            if digest != calls[0][0]:
+                first, other = (_read(text) for text in (calls[0][1], told))
+                raise Refused(f"the ranks disagree: rank 0 {first}, rank {rank} {other}.")
+        return [number for _, _, number in calls]
 
     def all_can(self, can: bool, label: str, timeout_s: float) -> bool:
         """Whether all ranks can."""
@@ -42,4 +70,8 @@ class Agreement:
     def meet(self, label: str, timeout_s: float) -> None:
         """Return when all ranks are here."""
         ticket = self._engine.barrier(label=label, timeout_s=timeout_s)
-        self._engine.wait(ticket, timeout_s=timeout_s)
+        self._engine.wait(ticket, timeout_s=timeout_s + STORY_S)
+
+
+def _read(text: bytes) -> str:
+    return text.rstrip(b"\0").decode(errors="ignore")

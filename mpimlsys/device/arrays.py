@@ -51,7 +51,7 @@ def is_on_gpu(array: Any) -> bool:
     """Whether an array is in the memory of a GPU."""
     if isinstance(array, np.ndarray):
         return False
-    if _is_tensor(array):
+    if is_tensor(array):
         return bool(array.is_cuda)
     if hasattr(array, "__cuda_array_interface__"):
         return True
@@ -59,26 +59,27 @@ def is_on_gpu(array: Any) -> bool:
     return device is not None and int(device()[0]) in _CUDA
 
 
-def view(array: Any) -> View:
+def view(array: Any, *, writable: bool = True) -> View:
     """Where an array of a GPU is, and its stream.
 
     Args:
         array: of CuPy, PyTorch, or anything else with the CUDA array interface (version 2 or
             newer); with DLPack alone where CuPy is installed.
+        writable: whether it must be.
 
     Raises:
         ConfigError: it is read-only or not contiguous, or does not say where it is.
     """
     name = None
     number = _number_of(array)
-    if _is_tensor(array):
+    if is_tensor(array):
         name = str(array.dtype).removeprefix("torch.")
         stream = _torch_stream(array)
         if name == "bfloat16":  # NumPy has no name for it
             array = array.detach().view(sys.modules["torch"].int16)
         array = array.detach()
     elif not hasattr(array, "__cuda_array_interface__"):
-        array = _by_dlpack(array)
+        array = by_dlpack(array)
         stream = _current_stream(array)
     else:
         stream = _current_stream(array)
@@ -86,7 +87,7 @@ def view(array: Any) -> View:
     dtype = np.dtype(about["typestr"])
     address, read_only = about["data"]
     shape = tuple(int(side) for side in about["shape"])
-    if read_only:
+    if read_only and writable:
         raise ConfigError("an array is read-only; pass one that may be written to.")
     if about.get("mask") is not None:
         raise ConfigError("masked arrays cannot be exchanged.")
@@ -95,6 +96,23 @@ def view(array: Any) -> View:
     if dtype.kind == "V":  # what CuPy calls ml_dtypes' types
         name = str(array.dtype)
     return View(int(address or 0), shape, name or dtype.name, dtype.itemsize, stream, number)
+
+
+def is_tensor(array: Any) -> bool:
+    """Whether an array is PyTorch's."""
+    return type(array).__module__.partition(".")[0] == "torch"
+
+
+def by_dlpack(array: Any) -> Any:
+    """CuPy's array of memory that is described by DLPack alone."""
+    try:
+        import cupy
+    except ImportError as error:
+        raise ConfigError(
+            f"a {type(array).__name__} says where it is by DLPack alone, which takes CuPy to "
+            "read: pip install 'mpimlsys[gpu]'."
+        ) from error
+    return cupy.from_dlpack(array)
 
 
 def _contiguous(shape: tuple[int, ...], strides: Any, itemsize: int) -> bool:
@@ -110,12 +128,8 @@ def _contiguous(shape: tuple[int, ...], strides: Any, itemsize: int) -> bool:
 
 def _number_of(array: Any) -> int | None:
     device = getattr(array, "device", None)
-    number = getattr(device, "index", None) if _is_tensor(array) else getattr(device, "id", None)
+    number = getattr(device, "index", None) if is_tensor(array) else getattr(device, "id", None)
     return number if isinstance(number, int) else None
-
-
-def _is_tensor(array: Any) -> bool:
-    return type(array).__module__.partition(".")[0] == "torch"
 
 
 def _torch_stream(array: Any) -> int:
@@ -128,14 +142,3 @@ def _current_stream(array: Any) -> int:
         return int(sys.modules["cupy"].cuda.get_current_stream().ptr)
     told = array.__cuda_array_interface__.get("stream")
     return _DEFAULT_STREAM if told is None else int(told)
-
-
-def _by_dlpack(array: Any) -> Any:
-    try:
-        import cupy
-    except ImportError as error:
-        raise ConfigError(
-            f"a {type(array).__name__} says where it is by DLPack alone, which takes CuPy to "
-            "read: pip install 'mpimlsys[gpu]'."
-        ) from error
-    return cupy.from_dlpack(array)

@@ -11,8 +11,8 @@ import ctypes
 from typing import TYPE_CHECKING, Any
 
 from mpimlsys.device.arrays import View
+from mpimlsys.device.calls import Reduction
 from mpimlsys.device.gpu import Gpu
-from mpimlsys.device.staging import Reduction
 from mpimlsys.errors import RankFailed
 
 if TYPE_CHECKING:

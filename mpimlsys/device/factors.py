@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mpimlsys.device.agreement import STORY_S
 from mpimlsys.device.compressor import GpuCompressor
 from mpimlsys.device.gpu import Gpu
 from mpimlsys.device.memory import Memory, Pinned
@@ -94,7 +95,7 @@ class Factors:
         host = self._host.take(count * _FLOAT).view(np.float32)
         self._copy(host.ctypes.data, address, count, timeout_s)
         ticket = self._engine.all_reduce(host, "sum", label=label, timeout_s=timeout_s)
-        self._engine.wait(ticket, timeout_s=timeout_s)
+        self._engine.wait(ticket, timeout_s=timeout_s + STORY_S)
         if orthonormal is not None:
             memory, rank = orthonormal
             self._native.orthonormalise(list(memory.matrices), rank, host)

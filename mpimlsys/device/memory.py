@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import weakref
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -53,3 +54,22 @@ class Pinned:
         if self._memory.nbytes:
             self._gpu.native.unpin(self._memory.ctypes.data)
         self._memory = np.empty(0, np.uint8)
+
+
+def pack(
+    gpu: Gpu, packed: int, places: Iterable[tuple[int, int]], stream: int, *, back: bool = False
+) -> None:
+    """Copy what is in many places to one, one after the other; or back to them.
+
+    Args:
+        gpu: of this process.
+        packed: address of the one place, of the GPU or of pinned memory.
+        places: (address, bytes) of the many.
+        stream: whose operations the copies are.
+        back: from the one place to the many.
+    """
+    for address, nbytes in places:
+        into, source = (address, packed) if back else (packed, address)
+        if nbytes:
+            gpu.native.copy(into, source, nbytes, stream=stream)
+        packed += nbytes

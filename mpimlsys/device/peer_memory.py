@@ -1,20 +1,23 @@
-"""All-reduce among ranks of one node that see each other's GPU memory, through CUDA IPC.
+"""Collectives among ranks of one node that see each other's GPU memory, through CUDA IPC.
 
-Each GPU reduces its part straight from the memory of all, in the order of ranks, and writes the
-result to all: every byte is read once and written once. Streams wait for each other by events that
-processes share; the ranks meet twice on the host, so that no event is waited for before it was
-recorded. No rank waits for its GPU.
+In an all-reduce each GPU reduces its part straight from the memory of all, in the order of ranks,
+and writes the result to all: every byte is read once and written once. What is only moved is copied
+by the GPU that it is for. Streams wait for each other by events that processes share; the ranks
+meet twice on the host, so that no event is waited for before it was recorded. No rank waits for its
+GPU.
 """
 
 from __future__ import annotations
 
 import struct
 from collections import OrderedDict
+from collections.abc import Sequence
 
 from mpimlsys.device.agreement import Agreement
 from mpimlsys.device.arrays import View
+from mpimlsys.device.calls import Call, Reduction
 from mpimlsys.device.gpu import Gpu
-from mpimlsys.device.staging import Reduction
+from mpimlsys.device.plans import Pull
 from mpimlsys.errors import MpimlsysError
 
 MOST_RANKS = 64  # as many arrays are reduced at a time
@@ -53,29 +56,16 @@ class PeerMemory:
         Returns:
             False where some rank's memory cannot be shared or opened; nothing has happened then.
         """
-        native = self._gpu.native
-        handle, offset = self._shared(view)
-        native.record(self._ready, stream)
-        own = _HANDLE.pack(offset, len(handle), handle)
-        told = self._agreement.tell(own, how.label, how.timeout_s)
-        records = [_HANDLE.unpack(record) for record in told]
-        handles = [padded[:length] for _, length, padded in records]
-        if not all(handles) or not self._open(handles, how):
+        places = self._enter(view, how, stream)
+        if places is None:
             return False
-        for rank, (ready, _) in enumerate(self._theirs):
-            if rank != self._rank:
-                native.follow(stream, ready)
         index, parts = self._share
         first, length = part_of(view.size, index, parts, view.itemsize) if parts else (0, 0)
         if length > 0:
-            places = [
-                (view.address if rank == self._rank else self._seen[rank][handle] + offset)
-                + first * view.itemsize
-                for rank, (handle, (offset, _, _)) in enumerate(zip(handles, records, strict=True))
-            ]
-            native.reduce(
-                places,
-                places,
+            starts = [place + first * view.itemsize for place in places]
+            self._gpu.native.reduce(
+                starts,
+                starts,
                 length,
                 stream=stream,
                 dtype=view.dtype,
@@ -83,11 +73,31 @@ class PeerMemory:
                 divisor=self._size if how.op == "average" else 1,
                 order=how.order,
             )
-        native.record(self._done, stream)
-        self._agreement.meet(how.label, how.timeout_s)
-        for rank, (_, done) in enumerate(self._theirs):
-            if rank != self._rank:
-                native.follow(stream, done)
+        self._leave(how, stream)
+        return True
+
+    def pull(self, view: View, pulls: Sequence[Pull], how: Call, stream: int) -> bool:
+        """Copy from the arrays of all ranks, after what is on ``stream``, which then waits for it.
+
+        The ranks have agreed on what they do.
+
+        Args:
+            view: this rank's array, for the others.
+            pulls: what this rank wants.
+            how: what is asked for.
+            stream: of the GPU.
+
+        Returns:
+            False where some rank's memory cannot be shared or opened; nothing has happened then.
+        """
+        places = self._enter(view, how, stream)
+        if places is None:
+            return False
+        for pull in pulls:
+            if pull.nbytes:
+                source = places[pull.rank] + pull.start
+                self._gpu.native.copy(pull.into, source, pull.nbytes, stream=stream)
+        self._leave(how, stream)
         return True
 
     def close(self) -> None:
@@ -104,6 +114,33 @@ class PeerMemory:
                     native.drop_event(event)
         for event in (self._ready, self._done):
             native.drop_event(event)
+
+    def _enter(self, view: View, how: Call, stream: int) -> list[int] | None:
+        """Where all ranks' arrays are, for what comes after them on ``stream``; None if hidden."""
+        handle, offset = self._shared(view)
+        self._gpu.native.record(self._ready, stream)
+        own = _HANDLE.pack(offset, len(handle), handle)
+        told = self._agreement.tell(own, how.label, how.timeout_s)
+        records = [_HANDLE.unpack(record) for record in told]
+        handles = [padded[:length] for _, length, padded in records]
+        if not all(handles) or not self._open(handles, how):
+            return None
+        for rank, (ready, _) in enumerate(self._theirs):
+            if rank != self._rank:
+                self._gpu.native.follow(stream, ready)
+        return [
+            view.address if rank == self._rank else self._seen[rank][handle] + offset
+            for rank, (handle, (offset, _, _)) in enumerate(zip(handles, records, strict=True))
+        ]
+
+    def _leave(self, how: Call, stream: int) -> None:
+        """Let ``stream`` wait until no GPU uses the arrays any more."""
+        native = self._gpu.native
+        native.record(self._done, stream)
+        self._agreement.meet(how.label, how.timeout_s)
+        for rank, (_, done) in enumerate(self._theirs):
+            if rank != self._rank:
+                native.follow(stream, done)
 
     def _exchange_events(self, timeout_s: float) -> bool:
         """Whether this rank and the others' could be made and opened."""
@@ -145,7 +182,7 @@ class PeerMemory:
             return b"", 0
         return bytes(handle), int(offset)
 
-    def _open(self, handles: list[bytes], how: Reduction) -> bool:
+    def _open(self, handles: list[bytes], how: Call) -> bool:
         """Whether all ranks see all allocations; ranks that have them all need not ask."""
         can, fresh = True, False
         for rank, handle in enumerate(handles):

@@ -9,46 +9,52 @@ the ranks' part of it.
 from __future__ import annotations
 
 import queue
-import struct
 import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from mpimlsys.context import Context
 from mpimlsys.device.agreement import Agreement, Refused
 from mpimlsys.device.arrays import View, view
+from mpimlsys.device.calls import Call, Reduction
 from mpimlsys.device.compressor import GpuCompressor
 from mpimlsys.device.direct import Direct, takes_gpu_memory
 from mpimlsys.device.frames import Frames
 from mpimlsys.device.gpu import Gpu, gpu, number_for
-from mpimlsys.device.memory import Memory
+from mpimlsys.device.memory import pack
+from mpimlsys.device.moves import Moves
 from mpimlsys.device.passage import Request
 from mpimlsys.device.peer_memory import MOST_RANKS, PeerMemory
-from mpimlsys.device.staging import Reduction, Staging
-from mpimlsys.errors import ConfigError, MpimlsysError, Timeout, nearest
+from mpimlsys.device.reductions import Reductions
+from mpimlsys.device.results import Result
+from mpimlsys.device.staged import Staged
+from mpimlsys.device.staging import Staging
+from mpimlsys.device.ways import Ways
+from mpimlsys.errors import ConfigError, MpimlsysError, Timeout
 from mpimlsys.network import InlineEngine
 from mpimlsys.process_sets import ProcessSet
 
 _CLOSE_S = 5.0
-_IN_MEMORY = ("auto", "shared", "hierarchical")
-_OPS = ("sum", "average", "min", "max", "product")
-_FLOATS = ("float16", "bfloat16", "float32", "float64")
-_CALL = struct.Struct("<16s12s16s8sQ")
 _queues: dict[ProcessSet, Queue] = {}
 
 
 @dataclass
 class _Task:
-    """An operation; ``array`` is kept alive until it is complete."""
+    """An operation; ``arrays`` are kept alive until it is complete.
 
-    array: Any
-    place: View
-    label: str
-    perform: Callable[[View], None]
-    entered: int
+    Attributes:
+        streams: of the caller, with the events that come before the operation.
+        left: the event that comes after it.
+    """
+
+    name: str
+    arrays: Sequence[Any]
+    perform: Callable[[], None]
+    streams: dict[int, int]
     left: int
     complete: bool = False
     refused: Refused | None = None
@@ -69,16 +75,19 @@ class Queue:
         self._engine = peers.open_engine()
         self._size = peers.size
         self._stream = gpu.native.make_stream()
-        self._staging = Staging(gpu, peers)
+        self._staging = Staging(gpu, peers, self._engine)
         self._frames = Frames(gpu, native, self._engine, peers.rank, peers.size, self._stream)
         one_node = len(set(peers.nodes)) == 1 and peers.size <= MOST_RANKS
         self._agreement = agreement = Agreement(self._engine, peers.size)
-        self._peer_memory = (
+        peer_memory = (
             PeerMemory.open(gpu, agreement, peers.rank, peers.size, timeout_s) if one_node else None
         )
         inline = isinstance(self._engine, InlineEngine)  # no thread to wait for MPI on
         direct = agreement.all_can(takes_gpu_memory() and not inline, "a CUDA-aware MPI", timeout_s)
-        self._direct = Direct(peers.duplicate()) if direct else None
+        staged = Staged(self._staging, self._engine, peers.rank, peers.size, self._stream)
+        self._ways = Ways(staged, peer_memory, Direct(peers.duplicate()) if direct else None)
+        self._reductions = Reductions(gpu, agreement, self._ways, peers.size, self._stream)
+        self._moves = Moves(agreement, self._ways, peers.rank, peers.size, self._stream)
         self._closed = False
         self._tasks: dict[int, _Task] = {}
         self._last = 0
@@ -113,8 +122,76 @@ class Queue:
         Raises:
             ConfigError: the array cannot be used.
         """
-        how = Reduction(op, algorithm, order, label, check, timeout_s)
-        return self._submit(array, label, lambda place: self._reduce(place, how))
+        how = Reduction(label, timeout_s, op=op, algorithm=algorithm, order=order, check=check)
+        return self._submit(
+            "all-reduce", how, [array], lambda place: self._reductions.all_reduce(place, how)
+        )
+
+    def grouped_all_reduce(
+        self,
+        arrays: Sequence[Any],
+        op: str = "sum",
+        *,
+        fusion_bytes: int,
+        label: str = "",
+        algorithm: str = "auto",
+        order: str = "any",
+        timeout_s: float = 300.0,
+    ) -> int:
+        """Start to combine arrays of one dtype, small neighbours in pieces of ``fusion_bytes``."""
+        how = Reduction(label, timeout_s, op=op, algorithm=algorithm, order=order)
+
+        def perform(*places: View) -> None:
+            self._reductions.grouped_all_reduce(places, how, fusion_bytes)
+
+        return self._submit("grouped all-reduce", how, arrays, perform)
+
+    def reduce_scatter(
+        self,
+        array: Any,
+        op: str = "sum",
+        *,
+        label: str = "",
+        order: str = "any",
+        timeout_s: float = 300.0,
+    ) -> int:
+        """Start to combine ``array`` and to leave each rank its rows in their place."""
+        how = Reduction(label, timeout_s, op=op, order=order)
+        return self._submit(
+            "reduce-scatter",
+            how,
+            [array],
+            lambda place: self._reductions.reduce_scatter(place, how),
+        )
+
+    def broadcast(self, array: Any, root: int, *, label: str = "", timeout_s: float = 300.0) -> int:
+        """Start to copy the root's array into those of all."""
+        how = Call(label, timeout_s)
+        return self._submit(
+            "broadcast", how, [array], lambda place: self._moves.broadcast(place, root, how)
+        )
+
+    def gather_parts(
+        self, array: Any, *, label: str = "", timeout_s: float = 300.0
+    ) -> tuple[int, Result]:
+        """Start to gather the rows of all ranks; the result is there when that is complete."""
+        how, result = Call(label, timeout_s), Result(array, self._gpu)
+
+        def perform(place: View) -> None:
+            self._moves.gather(place, result, how)
+
+        return self._submit("all-gather", how, [array], perform, writable=False), result
+
+    def all_to_all(
+        self, array: Any, counts: Sequence[int], *, label: str = "", timeout_s: float = 300.0
+    ) -> tuple[int, Result]:
+        """Start to send each rank so many rows; the result is there when that is complete."""
+        how, result = Call(label, timeout_s), Result(array, self._gpu)
+
+        def perform(place: View) -> None:
+            self._moves.all_to_all(place, counts, result, how)
+
+        return self._submit("all-to-all", how, [array], perform, writable=False), result
 
     def compressor(self, count: int, **options: Any) -> GpuCompressor:
         """What an array of ``count`` float32 keeps, see :class:`GpuCompressor`."""
@@ -149,7 +226,10 @@ class Queue:
             )
         request = Request(spec, step, measure, label, check, timeout_s)
         return self._submit(
-            array, label, lambda place: self._reduce_compressed(place, memory, request)
+            "compressed all-reduce",
+            Call(label, timeout_s),
+            [array],
+            lambda place: self._reduce_compressed(place, memory, request),
         )
 
     def wait(self, ticket: int, timeout_s: float) -> None:
@@ -166,10 +246,7 @@ class Queue:
             while not task.complete and self._failure is None:
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    raise Timeout(
-                        f"all-reduce of {task.label or 'an array of a GPU'} is not complete "
-                        f"after {timeout_s:.1f} s."
-                    )
+                    raise Timeout(f"{task.name} is not complete after {timeout_s:.1f} s.")
                 self._progress.wait(min(left, 0.05))  # so that Ctrl-C is heard
             if not task.complete:
                 assert self._failure is not None
@@ -178,8 +255,8 @@ class Queue:
         if task.refused is not None:
             self._forget(task)
             raise task.refused
-        native = self._gpu.native
-        native.follow(task.place.stream, task.left)
+        for stream in task.streams:
+            self._gpu.native.follow(stream, task.left)
         self._forget(task)
 
     def done(self, ticket: int) -> bool:
@@ -205,8 +282,8 @@ class Queue:
             self._settle(timeout_s)
         except MpimlsysError:  # what other ranks or the GPU may still use stays
             return
-        if self._peer_memory is not None:
-            self._peer_memory.close()
+        if self._ways.peers is not None:
+            self._ways.peers.close()
         self._staging.close()
         self._frames.close()
         self._gpu.native.drop_stream(self._stream)
@@ -222,19 +299,26 @@ class Queue:
         self._agreement.meet("the end", timeout_s)
 
     def _forget(self, task: _Task) -> None:
-        self._gpu.native.drop_event(task.entered)
-        self._gpu.native.drop_event(task.left)
+        for event in (*task.streams.values(), task.left):
+            self._gpu.native.drop_event(event)
 
-    def _submit(self, array: Any, label: str, perform: Callable[[View], None]) -> int:
-        place = view(array)
-        if place.gpu not in (None, self._gpu.number):
-            raise ConfigError(
-                f"an array of GPU {place.gpu} came where arrays of GPU {self._gpu.number} are "
-                "reduced: a process computes on one GPU."
-            )
+    def _submit(
+        self,
+        name: str,
+        how: Call,
+        arrays: Sequence[Any],
+        perform: Callable[..., None],
+        *,
+        writable: bool = True,
+    ) -> int:
+        """Queue an operation; ``perform`` gets the places of its arrays."""
+        places = [self._place(array, writable) for array in arrays]
         native = self._gpu.native
-        task = _Task(array, place, label, perform, native.make_event(), native.make_event())
-        native.record(task.entered, place.stream)
+        streams = {place.stream: native.make_event() for place in places}
+        for stream, entered in streams.items():
+            native.record(entered, stream)
+        told = f"{name} of {how.label or 'an array of a GPU'}"
+        task = _Task(told, list(arrays), partial(perform, *places), streams, native.make_event())
         with self._progress:
             self._last += 1
             ticket = self._last
@@ -244,6 +328,15 @@ class Queue:
         else:
             self._inbox.put(task)
         return ticket
+
+    def _place(self, array: Any, writable: bool) -> View:
+        place = view(array, writable=writable)
+        if place.gpu not in (None, self._gpu.number):
+            raise ConfigError(
+                f"an array of GPU {place.gpu} came where arrays of GPU {self._gpu.number} are "
+                "exchanged: a process computes on one GPU."
+            )
+        return place
 
     def _work(self) -> None:
         while (task := self._inbox.get()) is not None:
@@ -267,40 +360,10 @@ class Queue:
 
     def _perform(self, task: _Task) -> None:
         native = self._gpu.native
-        native.follow(self._stream, task.entered)
-        task.perform(task.place)
+        for entered in task.streams.values():
+            native.follow(self._stream, entered)
+        task.perform()
         native.record(task.left, self._stream)
-
-    def _reduce(self, place: View, how: Reduction) -> None:
-        if self._size == 1:
-            return
-        if how.check:
-            self._compare(place, how)
-        if place.size == 0:
-            return
-        if how.algorithm == "mpi" and self._direct is not None and self._direct.can(place, how):
-            self._direct.all_reduce(place, how, self._gpu, self._stream)
-            return
-        peers = self._peer_memory if how.algorithm in _IN_MEMORY else None
-        if peers is not None and peers.all_reduce(place, how, self._stream):
-            return
-        self._staging.all_reduce(place, how, self._engine, self._stream)
-
-    def _compare(self, place: View, how: Reduction) -> None:
-        """Refuse, on all ranks alike, what is not the same or cannot be."""
-        words = (place.dtype, how.op, how.algorithm, how.order)
-        own = _CALL.pack(*(word.encode() for word in words), place.size)
-        records = self._agreement.tell(own, how.label, how.timeout_s)
-        for rank, record in enumerate(records):
-            if record != records[0]:
-                raise Refused(
-                    f"the ranks disagree: rank 0 reduces {_told(records[0])}, rank {rank} "
-                    f"{_told(record)}."
-                )
-        if how.op not in _OPS:
-            raise Refused(f"no operation is called {how.op!r}.{nearest(how.op, _OPS)}")
-        if how.op == "average" and place.dtype not in _FLOATS:
-            raise Refused(f"an average of {place.dtype} is not defined; use op='sum'.")
 
     def _reduce_compressed(self, place: View, memory: GpuCompressor, request: Request) -> None:
         if self._size == 1:
@@ -310,8 +373,11 @@ class Queue:
             self._frames.all_reduce(place.address, memory, request)
             return
         packed = memory.packed()
-        pieces = pieces_of(memory.parts, memory.count)
-        self._pack(place, packed, pieces, back=False)
+        places = [
+            (place.address + start * place.itemsize, length * place.itemsize)
+            for start, length in pieces_of(memory.parts, memory.count)
+        ]
+        pack(self._gpu, packed.address, places, self._stream)
         if memory.compressed:
             self._frames.all_reduce(packed.address, memory, request)
         others = View(
@@ -321,28 +387,10 @@ class Queue:
             place.itemsize,
             self._stream,
         )
-        how = Reduction("sum", "auto", "any", request.label, request.check, request.timeout_s)
-        self._reduce(others, how)
+        how = Reduction(request.label, request.timeout_s, op="sum", check=request.check)
+        self._reductions.all_reduce(others, how)
         memory.carry_on(others.address, others.size)
-        self._pack(place, packed, pieces, back=True)
-
-    def _pack(
-        self, place: View, packed: Memory, pieces: list[tuple[int, int]], *, back: bool
-    ) -> None:
-        """Copy pieces of an array one after the other, or back to their places."""
-        at = packed.address
-        for start, length in pieces:
-            there = place.address + start * place.itemsize
-            into, source = (there, at) if back else (at, there)
-            nbytes = length * place.itemsize
-            self._gpu.native.copy(into, source, nbytes, stream=self._stream)
-            at += nbytes
-
-
-def _told(record: bytes) -> str:
-    *words, size = _CALL.unpack(record)
-    dtype, op, algorithm, order = (word.rstrip(b"\0").decode() for word in words)
-    return f"{size} elements of {dtype} by {op} (algorithm {algorithm}, order {order})"
+        pack(self._gpu, packed.address, places, self._stream, back=True)
 
 
 def pieces_of(parts: Sequence[tuple[int, int]], count: int) -> list[tuple[int, int]]:
@@ -367,8 +415,10 @@ def open_queue(ctx: Context, peers: ProcessSet, array: Any) -> Queue:
     """A queue for arrays where ``array`` is. Collective over ``peers``.
 
     Raises:
-        ConfigError: the GPU cannot be used.
+        ConfigError: the GPU cannot be used, or not all ranks are here.
     """
+    # whoever passes an array of the host hears of it
+    ctx.native.barrier(peers.transport, label="arrays of a GPU", timeout_s=ctx.timeout_s)
     made = Queue(ctx.native, peers, gpu_of(ctx, array), ctx.timeout_s)
     held = weakref.ref(made)
 

@@ -1,19 +1,21 @@
-"""All-reduce of a GPU's array through host memory that is pinned.
+"""Host memory that is pinned, for arrays of a GPU on their way to the ranks and back.
 
-The array goes in segments: while one is reduced by the ranks, the next ones are on their way to the
-host and the last one back to the GPU, each on a stream of its own. The host memory is that of
+What is exchanged goes in segments: while one is with the ranks, the next ones are on their way to
+the host and the last one back to the GPU, each on a stream of its own. The host memory is that of
 ``ctx.empty``, so that ranks of a node reduce it where it lies.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from mpimlsys.device.arrays import View
+from mpimlsys.device.agreement import STORY_S
 from mpimlsys.device.gpu import Gpu
+from mpimlsys.device.memory import pack
 from mpimlsys.process_sets import ProcessSet
 from mpimlsys.types import Array
 
@@ -22,23 +24,23 @@ _SLOTS = 4
 
 
 @dataclass(frozen=True)
-class Reduction:
-    """What is asked for.
+class Segment:
+    """What is with the ranks at a time; at most ``SEGMENT_BYTES`` each way.
 
     Attributes:
-        op: ``"sum"``, ``"average"``, ``"min"``, ``"max"`` or ``"product"``.
-        algorithm, order: of the ranks' exchange on the host.
-        label: for reports.
-        check: whether ranks compare what they do.
-        timeout_s: longest wait for another rank or the GPU.
+        come: (address on the GPU, bytes) of what is copied to the host, one after the other.
+        go: the same of what is copied back when the ranks have done their part.
+        start: begins it on ``nbytes`` of host memory; returns what the engine does. Parts that
+            this brings take the place of what was there.
+        nbytes: of host memory.
+        first: byte of the host memory that ``go`` begins at.
     """
 
-    op: str
-    algorithm: str
-    order: str
-    label: str
-    check: bool
-    timeout_s: float
+    come: Sequence[tuple[int, int]]
+    go: Sequence[tuple[int, int]]
+    start: Callable[[Array], Any]
+    nbytes: int
+    first: int = 0
 
 
 class Staging:
@@ -47,10 +49,11 @@ class Staging:
     Args:
         gpu: of this process.
         peers: the ranks that exchange. Collective.
+        engine: of the ranks.
     """
 
-    def __init__(self, gpu: Gpu, peers: ProcessSet) -> None:
-        self._gpu = gpu
+    def __init__(self, gpu: Gpu, peers: ProcessSet, engine: Any) -> None:
+        self._gpu, self._engine = gpu, engine
         native = gpu.native
         self._memory: Array = peers.empty(_SLOTS * SEGMENT_BYTES, np.uint8)
         native.pin(self._memory.ctypes.data, self._memory.nbytes)
@@ -58,46 +61,29 @@ class Staging:
         self._came = [native.make_event() for _ in range(_SLOTS)]
         self._gone = [native.make_event() for _ in range(_SLOTS)]
 
-    def all_reduce(self, view: View, how: Reduction, engine: Any, stream: int) -> None:
-        """Reduce in place, after what is on ``stream``, which then waits for the result.
+    def exchange(self, segments: Sequence[Segment], timeout_s: float, stream: int) -> None:
+        """Exchange segments, after what is on ``stream``, which then waits for the result.
 
-        The ranks have agreed on what they do.
-
-        Args:
-            view: at least one element.
-            how: what is asked for.
-            engine: of the ranks.
-            stream: of the GPU.
+        The ranks have agreed on what they do, and have as many.
         """
+        if not segments:
+            return
         native = self._gpu.native
-        each = SEGMENT_BYTES // view.itemsize * view.itemsize
-        parts = [(start, min(each, view.nbytes - start)) for start in range(0, view.nbytes, each)]
         with self._gpu.event() as before:
             native.record(before, stream)
             native.follow(self._up, before)
             native.follow(self._down, before)
-        for number, part in enumerate(parts[:_SLOTS]):
-            self._fetch(number, part, view)
-        tickets: list[int] = []
-        for number, (_, length) in enumerate(parts):
+        for number, segment in enumerate(segments[:_SLOTS]):
+            self._fetch(number, segment)
+        started: list[Any] = []
+        for number, segment in enumerate(segments):
             slot = number % _SLOTS
-            self._gpu.wait(self._came[slot], how.timeout_s, "copying to the host")
-            tickets.append(
-                engine.all_reduce(
-                    _numbers(self._place(slot)[:length], view),
-                    how.op,
-                    dtype=view.dtype,
-                    algorithm=how.algorithm,
-                    order=how.order,
-                    label=how.label,
-                    check=False,
-                    timeout_s=how.timeout_s,
-                )
-            )
+            self._gpu.wait(self._came[slot], timeout_s, "copying to the host")
+            started.append(segment.start(self._place(slot)[: segment.nbytes]))
             if number > 0:
-                self._deliver(number - 1, parts, view, engine, tickets, how)
-        self._deliver(len(parts) - 1, parts, view, engine, tickets, how)
-        native.follow(stream, self._gone[(len(parts) - 1) % _SLOTS])
+                self._deliver(number - 1, segments, started, timeout_s)
+        self._deliver(len(segments) - 1, segments, started, timeout_s)
+        native.follow(stream, self._gone[(len(segments) - 1) % _SLOTS])
 
     def close(self) -> None:
         """Give everything back."""
@@ -111,39 +97,28 @@ class Staging:
     def _place(self, slot: int) -> Array:
         return self._memory[slot * SEGMENT_BYTES : (slot + 1) * SEGMENT_BYTES]
 
-    def _fetch(self, number: int, part: tuple[int, int], view: View) -> None:
+    def _fetch(self, number: int, segment: Segment) -> None:
         """Copy a segment to its slot once the segment before it in there has left."""
         slot = number % _SLOTS
         native = self._gpu.native
         if number >= _SLOTS:
             native.follow(self._up, self._gone[slot])
-        start, length = part
-        place = self._place(slot).ctypes.data
-        native.copy(place, view.address + start, length, stream=self._up)
+        pack(self._gpu, self._place(slot).ctypes.data, segment.come, self._up)
         native.record(self._came[slot], self._up)
 
     def _deliver(
-        self,
-        number: int,
-        parts: list[tuple[int, int]],
-        view: View,
-        engine: Any,
-        tickets: list[int],
-        how: Reduction,
+        self, number: int, segments: Sequence[Segment], started: list[Any], timeout_s: float
     ) -> None:
-        """Send a segment back when the ranks have reduced it, and fetch the next in its slot."""
-        engine.wait(tickets[number], timeout_s=how.timeout_s)
-        slot = number % _SLOTS
-        start, length = parts[number]
+        """Send a segment back when the ranks are done with it, and fetch the next in its slot."""
+        given, started[number] = started[number], None
+        ticket, parts = given if isinstance(given, tuple) else (given, None)
+        self._engine.wait(ticket, timeout_s=timeout_s + STORY_S)
+        slot, segment = number % _SLOTS, segments[number]
+        place = self._place(slot)
+        if parts is not None:
+            place[: parts.data.nbytes] = parts.data
         native = self._gpu.native
-        place = self._place(slot).ctypes.data
-        native.copy(view.address + start, place, length, stream=self._down)
+        pack(self._gpu, place.ctypes.data + segment.first, segment.go, self._down, back=True)
         native.record(self._gone[slot], self._down)
-        if number + _SLOTS < len(parts):
-            self._fetch(number + _SLOTS, parts[number + _SLOTS], view)
-
-
-def _numbers(memory: Array, view: View) -> Array:
-    """Bytes as the array's numbers; the extension is told the name of types NumPy lacks."""
-    unknown = view.dtype == "bfloat16"
-    return memory.view(np.uint16 if unknown else np.dtype(view.dtype))
+        if number + _SLOTS < len(segments):
+            self._fetch(number + _SLOTS, segments[number + _SLOTS])

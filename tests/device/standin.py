@@ -5,6 +5,7 @@ is an array in the "memory of the device": it has the CUDA array interface and n
 so that code that takes it for a NumPy array fails.
 """
 
+import ctypes
 import importlib.machinery
 import importlib.util
 import itertools
@@ -12,6 +13,7 @@ import mmap
 import os
 import subprocess
 import sys
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -68,27 +70,27 @@ class Array:
     """An array in memory that other processes can see; ``host`` is a copy of it."""
 
     def __init__(self, values, *, stream=None, shared=True):
-        values = np.ascontiguousarray(values)
+        values = np.asarray(values, order="C")
         self._stream = stream
         size = max(values.nbytes, 1)
         if shared:
-            self._path = f"/dev/shm/mls-standin-{os.getpid()}-{next(_numbers)}"
-            with open(self._path, "w+b") as file:  # noqa: PTH123
+            path = Path(f"/dev/shm/mls-standin-{os.getpid()}-{next(_numbers)}")
+            with path.open("w+b") as file:
                 file.truncate(size)
                 self._memory = mmap.mmap(file.fileno(), size)
+            weakref.finalize(self, path.unlink, missing_ok=True)
         else:
-            self._path = None
             self._memory = bytearray(size)
         self._values = np.frombuffer(self._memory, values.dtype, values.size).reshape(values.shape)
         self._values[...] = values
 
-    def __del__(self):
-        if getattr(self, "_path", None):
-            Path(self._path).unlink(missing_ok=True)
-
     @property
     def host(self):
         return self._values.copy()
+
+    @property
+    def dtype(self):
+        return self._values.dtype
 
     @property
     def __cuda_array_interface__(self):
@@ -100,3 +102,12 @@ class Array:
             "version": 3,
             "stream": self._stream,
         }
+
+
+def host(array):
+    """A copy of any array with the CUDA array interface."""
+    about = array.__cuda_array_interface__
+    dtype = np.dtype(array.dtype or about["typestr"])
+    nbytes = int(np.prod(about["shape"])) * dtype.itemsize
+    memory = ctypes.string_at(about["data"][0], nbytes) if nbytes else b""
+    return np.frombuffer(memory, dtype).reshape(about["shape"])

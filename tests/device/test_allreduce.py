@@ -27,7 +27,7 @@ for op, function in (("min", np.min), ("max", np.max), ("product", np.prod), ("a
     assert works[0].done()
 from mpimlsys.device import queue
 (queue_,) = queue._queues.values()
-assert (queue_._peer_memory is None) is {private}
+assert (queue_._ways.peers is None) is {private}
 if ctx.is_root:
     print("all is well")
 """
@@ -60,7 +60,7 @@ def test_sums_do_not_depend_on_the_way(on_ranks):
     [
         ("mls.allreduce(Array(np.ones(3 + ctx.rank, np.float32)))", "the ranks disagree"),
         ("mls.allreduce(Array(np.ones(3, np.int32)))", "an average of int32"),
-        ("mls.broadcast(Array(np.ones(3)), 0)", "only all-reduce takes arrays in the memory"),
+        ("mls.allreduce(Array(np.ones(3, bool)), op='sum')", "arrays of bool cannot be combined"),
     ],
 )
 def test_mistakes_are_one_error_on_all_ranks(on_ranks, call, told):
@@ -159,7 +159,7 @@ def test_by_the_mpi(on_ranks, aware):
         assert np.array_equal(array.host, 2 * np.arange(1000).astype(dtype)), dtype
         mls.allreduce(array, op="max", algorithm="ring")
     (made,) = queue._queues.values()
-    assert (made._direct is not None) is {aware}
+    assert (made._ways.direct is not None) is {aware}
     """
     done = on_ranks(2, textwrap.dedent(body))
     assert done.returncode == 0, done.stderr

@@ -280,4 +280,4 @@ def test_ranks_that_mean_different_codecs_hear_of_it(on_ranks):
         print(f"[{ctx.rank} {error}]", flush=True)
     """
     done = on_ranks(2, textwrap.dedent(body))
-    assert done.stdout.count("the ranks disagree about the compression") == 2, done.stderr
+    assert done.stdout.count("the ranks disagree: rank 0 compresses 100 elements") == 2, done.stderr

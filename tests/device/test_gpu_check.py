@@ -58,6 +58,37 @@ def test_a_mistake_is_noticed(standin_path, mistake, words):
     assert words in done.stdout
 
 
+COLLECTIVES = """
+from standin import ROOT, host
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import gpu_collectives
+gpu_collectives.ROUNDS = 1
+{mistake}
+def spoil(array):
+    array._values[...] = -2
+broken = gpu_collectives.check(mls.init(), gpu_collectives.Kind(Array, spoil, host))
+print(f"[{{' and '.join(broken)}}]", flush=True)
+"""
+LOST = """
+from mpimlsys.device import memory, staging
+def lose(gpu, packed, places, stream, *, back=False):
+    memory.pack(gpu, packed, places[: len(places) - back], stream, back=back)
+staging.pack = lose
+"""
+
+
+@pytest.mark.mpi
+@pytest.mark.one_mpi
+def test_collectives_hold_and_a_lost_segment_is_noticed(on_ranks):
+    done = on_ranks(2, COLLECTIVES.format(mistake=""))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["[]", "[]"]
+    done = on_ranks(2, COLLECTIVES.format(mistake=LOST))
+    assert done.returncode == 0, done.stderr
+    for name in ("broadcast", "all-gather", "all-to-all", "reduce-scatter"):
+        assert f"{name} of 1000 elements through the host" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("code", "status", "why"),
     [

@@ -1,0 +1,34 @@
+"""What is asked for of a GPU's arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Call:
+    """Of any collective.
+
+    Attributes:
+        label: for reports.
+        timeout_s: longest wait for another rank or the GPU.
+    """
+
+    label: str
+    timeout_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reduction(Call):
+    """Of one that combines numbers.
+
+    Attributes:
+        op: ``"sum"``, ``"average"``, ``"min"``, ``"max"`` or ``"product"``.
+        algorithm, order: of the ranks' exchange on the host.
+        check: whether ranks compare what they do.
+    """
+
+    op: str
+    algorithm: str = "auto"
+    order: str = "any"
+    check: bool = True
