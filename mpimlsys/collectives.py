@@ -278,22 +278,30 @@ class _Call(Generic[T]):
 
     def now(self, timeout_s: float | None) -> T:
         if self.on_gpu is not None:
-            return self.later(timeout_s).wait()
+            return self._on_gpu(timeout_s, background=False).wait()
         ctx = context.init()
         transport = (self.process_set or ctx.peers).transport
         longest = ctx.timeout_s if timeout_s is None else timeout_s
         operation = getattr(ctx.native, self.name)
         return self.result(operation(transport, *self.arguments, timeout_s=longest, **self.options))
 
-    def later(self, timeout_s: float | None = None) -> Work[T]:
+    def later(self) -> Work[T]:
+        if self.on_gpu is not None:
+            return self._on_gpu(None, background=True)
         ctx = context.init()
+        return self._start((self.process_set or ctx.peers).engine, ctx.timeout_s)
+
+    def _on_gpu(self, timeout_s: float | None, *, background: bool) -> Work[T]:
+        ctx = context.init()
+        queue = device.queue_of(ctx, self.process_set or ctx.peers, self.on_gpu)
         longest = ctx.timeout_s if timeout_s is None else timeout_s
-        peers = self.process_set or ctx.peers
-        on_gpu = self.on_gpu is not None
-        engine = device.queue_of(ctx, peers, self.on_gpu) if on_gpu else peers.engine
-        given = getattr(engine, self.name)(*self.arguments, timeout_s=longest, **self.options)
+        return self._start(queue, longest, background=background)
+
+    def _start(self, engine: Any, timeout_s: float, **how: bool) -> Work[T]:
+        submit = getattr(engine, self.name)
+        given = submit(*self.arguments, timeout_s=timeout_s, **how, **self.options)
         ticket, parts = given if isinstance(given, tuple) else (given, None)
-        return Work(engine, ticket, lambda: self.result(parts), longest)
+        return Work(engine, ticket, lambda: self.result(parts), timeout_s)
 
 
 def _allreduce(

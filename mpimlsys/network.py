@@ -113,6 +113,23 @@ class Network:
             self._engines.pop().close(timeout_s=5.0)
 
 
+class Blocking:
+    """The extension's operations over one transport: they are complete when they return.
+
+    Args:
+        native: the extension.
+        transport: of the ranks, for one thread at a time.
+    """
+
+    def __init__(self, native: Any, transport: Any) -> None:
+        for name in _OPERATIONS:
+            setattr(self, name, partial(getattr(native, name), transport))
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+
 class InlineEngine:
     """The interface of the native engine without its thread: operations run when submitted."""
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from mpimlsys.choice import Table
 from mpimlsys.errors import ConfigError
-from mpimlsys.network import InlineEngine, Network
+from mpimlsys.network import Blocking, InlineEngine, Network
 from mpimlsys.types import Array
 
 if TYPE_CHECKING:
@@ -93,6 +93,16 @@ class ProcessSet:
     def open_engine(self) -> Any:
         """Another background thread with its own communicator. Collective."""
         return self._engine_over(self._apart())
+
+    def open_blocking(self) -> Blocking:
+        """Operations for a thread of the caller's own, with their own communicator. Collective."""
+        transport = self._apart() or self._transport
+        return Blocking(self._network.native, transport)
+
+    @property
+    def allows_threads(self) -> bool:
+        """Whether another thread than the main one may wait for ranks."""
+        return self._network.thread_multiple
 
     def duplicate(self) -> MPI.Comm:
         """A communicator of its members for other libraries. Collective."""

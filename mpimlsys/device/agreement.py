@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from typing import Any
 
 import numpy as np
 
 from mpimlsys.errors import ConfigError
+from mpimlsys.network import Blocking
 from mpimlsys.types import Array
 
-STORY_S = 1.0  # lets an operation's own deadline come first: its error names the peer
 _CALL = struct.Struct("<16s120sq")
 
 
@@ -25,19 +24,18 @@ class Agreement:
     """The ranks of a queue, whose operations run one after the other.
 
     Args:
-        engine: of the ranks, for this alone.
+        ranks: what they do together.
         size: number of ranks.
     """
 
-    def __init__(self, engine: Any, size: int) -> None:
-        self._engine, self._size = engine, size
+    def __init__(self, ranks: Blocking, size: int) -> None:
+        self._ranks, self._size = ranks, size
 
     def tell(self, record: bytes, label: str, timeout_s: float) -> list[bytes]:
         """Every rank's record; all are of one length."""
         mine: Array = np.frombuffer(record, np.uint8).copy()
         told = np.empty((self._size, len(record)), np.uint8)
-        ticket = self._engine.all_gather(mine, told, label=label, timeout_s=timeout_s)
-        self._engine.wait(ticket, timeout_s=timeout_s + STORY_S)
+        self._ranks.all_gather(mine, told, label=label, timeout_s=timeout_s)
         return [row.tobytes() for row in told]
 
     def compare(self, call: str, label: str, timeout_s: float, *, own: int = 0) -> list[int]:
@@ -69,8 +67,7 @@ class Agreement:
 
     def meet(self, label: str, timeout_s: float) -> None:
         """Return when all ranks are here."""
-        ticket = self._engine.barrier(label=label, timeout_s=timeout_s)
-        self._engine.wait(ticket, timeout_s=timeout_s + STORY_S)
+        self._ranks.barrier(label=label, timeout_s=timeout_s)
 
 
 def _read(text: bytes) -> str:

@@ -12,10 +12,12 @@ class Call:
     Attributes:
         label: for reports.
         timeout_s: longest wait for another rank or the GPU.
+        background: whether it begins before somebody waits for it.
     """
 
     label: str
     timeout_s: float
+    background: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from mpimlsys.device.agreement import STORY_S
 from mpimlsys.device.compressor import GpuCompressor
 from mpimlsys.device.gpu import Gpu
 from mpimlsys.device.memory import Memory, Pinned
 from mpimlsys.device.passage import Request
+from mpimlsys.network import Blocking
 
 _FLOAT = 4  # bytes
 
@@ -25,12 +25,12 @@ class Factors:
     Args:
         gpu: of this process.
         native: the extension of the host.
-        engine: of the ranks.
+        ranks: what they do together.
         stream: of the GPU, for everything here.
     """
 
-    def __init__(self, gpu: Gpu, native: Any, engine: Any, stream: int) -> None:
-        self._gpu, self._native, self._engine, self._stream = gpu, native, engine, stream
+    def __init__(self, gpu: Gpu, native: Any, ranks: Blocking, stream: int) -> None:
+        self._gpu, self._native, self._ranks, self._stream = gpu, native, ranks, stream
         self._host = Pinned(gpu)
         self._p = Memory(gpu, 0, stream)
 
@@ -94,8 +94,7 @@ class Factors:
         """The sum over the ranks in the place of a factor; of P with orthonormal columns."""
         host = self._host.take(count * _FLOAT).view(np.float32)
         self._copy(host.ctypes.data, address, count, timeout_s)
-        ticket = self._engine.all_reduce(host, "sum", label=label, timeout_s=timeout_s)
-        self._engine.wait(ticket, timeout_s=timeout_s + STORY_S)
+        self._ranks.all_reduce(host, "sum", label=label, timeout_s=timeout_s)
         if orthonormal is not None:
             memory, rank = orthonormal
             self._native.orthonormalise(list(memory.matrices), rank, host)

@@ -28,6 +28,7 @@ from mpimlsys.device.frames_ring import ring
 from mpimlsys.device.gpu import Gpu
 from mpimlsys.device.passage import Passage, Request
 from mpimlsys.kernels.codecs.random import key_of
+from mpimlsys.network import Blocking
 
 _LATENCY_BOUND = 16 * 1024  # bytes of all frames that come, below which they go to all
 
@@ -38,18 +39,18 @@ class Frames:
     Args:
         gpu: of this process.
         native: the extension of the host.
-        engine: of the ranks.
+        ranks: what they do together.
         rank, size: of the process set.
         stream: of the GPU, for everything here.
     """
 
     def __init__(
-        self, gpu: Gpu, native: Any, engine: Any, rank: int, size: int, stream: int
+        self, gpu: Gpu, native: Any, ranks: Blocking, rank: int, size: int, stream: int
     ) -> None:
         self._native, self._size = native, size
-        self._passage = Passage(gpu, native, engine, rank, size, stream)
-        self._factors = Factors(gpu, native, engine, stream)
-        self._agreement = Agreement(engine, size)
+        self._passage = Passage(gpu, native, ranks, rank, size, stream)
+        self._factors = Factors(gpu, native, ranks, stream)
+        self._agreement = Agreement(ranks, size)
 
     def all_reduce(self, x: int, memory: GpuCompressor, request: Request) -> None:
         """Put the sum of what all ranks send in the place of what is compressed.

@@ -14,6 +14,7 @@ import numpy as np
 from mpimlsys.device.gpu import Gpu
 from mpimlsys.device.memory import Memory, Pinned
 from mpimlsys.errors import CorruptData
+from mpimlsys.network import Blocking
 from mpimlsys.types import Array
 
 _HEADER = 32
@@ -52,7 +53,7 @@ class Passage:
     Args:
         gpu: of this process.
         native: the extension of the host, which checks frames.
-        engine: of the ranks.
+        ranks: what they do together.
         rank, size: of the process set.
         stream: of the GPU, for everything here.
 
@@ -61,11 +62,11 @@ class Passage:
     """
 
     def __init__(
-        self, gpu: Gpu, native: Any, engine: Any, rank: int, size: int, stream: int
+        self, gpu: Gpu, native: Any, ranks: Blocking, rank: int, size: int, stream: int
     ) -> None:
         self.gpu, self.native, self.stream = gpu, native, stream
         self.rank, self.size = rank, size
-        self._engine = engine
+        self._ranks = ranks
         self._host = Pinned(gpu)
         self._device = Memory(gpu, 0, stream)
 
@@ -123,10 +124,8 @@ class Passage:
 
     def gathered(self, mine: Array, counts: list[int], request: Request) -> list[Array]:
         """Every rank's frame, of so many elements."""
-        ticket, parts = self._engine.gather_parts(
-            mine, label=request.label, timeout_s=request.timeout_s
-        )
-        return self._checked(ticket, parts, counts, request)
+        parts = self._ranks.gather_parts(mine, label=request.label, timeout_s=request.timeout_s)
+        return self._checked(parts, counts, request)
 
     def exchanged(self, frames: list[Array], count: int, request: Request) -> list[Array]:
         """Frame r to rank r; what every rank has sent to this one, of so many elements."""
@@ -144,19 +143,16 @@ class Passage:
     def _to_all(
         self, frames: list[Array], counts: Sequence[int | None], request: Request
     ) -> list[Array]:
-        ticket, parts = self._engine.all_to_all(
+        parts = self._ranks.all_to_all(
             np.concatenate(frames),
             [len(frame) for frame in frames],
             label=request.label,
             timeout_s=request.timeout_s,
         )
-        return self._checked(ticket, parts, counts, request)
+        return self._checked(parts, counts, request)
 
-    def _checked(
-        self, ticket: int, parts: Any, counts: Sequence[int | None], request: Request
-    ) -> list[Array]:
+    def _checked(self, parts: Any, counts: Sequence[int | None], request: Request) -> list[Array]:
         """What came from each rank: a frame of so many elements, or none."""
-        self._engine.wait(ticket, timeout_s=request.timeout_s)
         frames = np.split(parts.data, np.cumsum(parts.lengths)[:-1])
         for rank, (frame, count) in enumerate(zip(frames, counts, strict=True)):
             if count is None:

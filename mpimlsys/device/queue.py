@@ -1,17 +1,18 @@
-"""Collectives of GPU arrays, one after the other, in the background.
+"""Collectives of GPU arrays, one after the other.
 
 A queue has the interface of the extension's engine: operations are submitted in the same order on
 all ranks, and waited for by their ticket. An operation starts when what the caller's stream had to
 do before is done, and the caller's stream waits for its result; the caller itself waits only for
-the ranks' part of it.
+the ranks' part of it. That is done by a thread in the background, or by the caller: by whoever has
+time for it first, so that one who waits at once is not kept waiting by the threads' changing turns.
 """
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,11 +22,11 @@ from mpimlsys.context import Context
 from mpimlsys.device.agreement import Agreement, Refused
 from mpimlsys.device.arrays import View, view
 from mpimlsys.device.calls import Call, Reduction
+from mpimlsys.device.compressed import Compressed
 from mpimlsys.device.compressor import GpuCompressor
 from mpimlsys.device.direct import Direct, takes_gpu_memory
 from mpimlsys.device.frames import Frames
 from mpimlsys.device.gpu import Gpu, gpu, number_for
-from mpimlsys.device.memory import pack
 from mpimlsys.device.moves import Moves
 from mpimlsys.device.passage import Request
 from mpimlsys.device.peer_memory import MOST_RANKS, PeerMemory
@@ -35,7 +36,6 @@ from mpimlsys.device.staged import Staged
 from mpimlsys.device.staging import Staging
 from mpimlsys.device.ways import Ways
 from mpimlsys.errors import ConfigError, MpimlsysError, Timeout
-from mpimlsys.network import InlineEngine
 from mpimlsys.process_sets import ProcessSet
 
 _CLOSE_S = 5.0
@@ -49,6 +49,8 @@ class _Task:
     Attributes:
         streams: of the caller, with the events that come before the operation.
         left: the event that comes after it.
+        timeout_s: longest wait for another rank.
+        has_deadlines: in all of its waits.
     """
 
     name: str
@@ -56,6 +58,8 @@ class _Task:
     perform: Callable[[], None]
     streams: dict[int, int]
     left: int
+    timeout_s: float
+    has_deadlines: bool
     complete: bool = False
     refused: Refused | None = None
 
@@ -72,30 +76,34 @@ class Queue:
 
     def __init__(self, native: Any, peers: ProcessSet, gpu: Gpu, timeout_s: float) -> None:
         self._gpu = gpu
-        self._engine = peers.open_engine()
+        ranks = peers.open_blocking()
         self._size = peers.size
         self._stream = gpu.native.make_stream()
-        self._staging = Staging(gpu, peers, self._engine)
-        self._frames = Frames(gpu, native, self._engine, peers.rank, peers.size, self._stream)
+        self._staging = Staging(gpu, peers)
+        frames = Frames(gpu, native, ranks, peers.rank, peers.size, self._stream)
         one_node = len(set(peers.nodes)) == 1 and peers.size <= MOST_RANKS
-        self._agreement = agreement = Agreement(self._engine, peers.size)
+        self._agreement = agreement = Agreement(ranks, peers.size)
         peer_memory = (
             PeerMemory.open(gpu, agreement, peers.rank, peers.size, timeout_s) if one_node else None
         )
-        inline = isinstance(self._engine, InlineEngine)  # no thread to wait for MPI on
-        direct = agreement.all_can(takes_gpu_memory() and not inline, "a CUDA-aware MPI", timeout_s)
-        staged = Staged(self._staging, self._engine, peers.rank, peers.size, self._stream)
+        threads = peers.allows_threads
+        direct = agreement.all_can(takes_gpu_memory() and threads, "a CUDA-aware MPI", timeout_s)
+        staged = Staged(self._staging, ranks, peers.rank, peers.size, self._stream)
         self._ways = Ways(staged, peer_memory, Direct(peers.duplicate()) if direct else None)
         self._reductions = Reductions(gpu, agreement, self._ways, peers.size, self._stream)
+        self._compressed = Compressed(gpu, frames, self._reductions, peers.size, self._stream)
         self._moves = Moves(agreement, self._ways, peers.rank, peers.size, self._stream)
         self._closed = False
         self._tasks: dict[int, _Task] = {}
         self._last = 0
         self._failure: Exception | None = None
-        self._progress = threading.Condition()
-        self._inbox: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._progress = threading.Condition(self._lock)  # of operations
+        self._more = threading.Condition(self._lock)  # for the thread
+        self._waiting: deque[_Task] = deque()
+        self._busy = False  # one is performed
         self._thread: threading.Thread | None = None
-        if not inline:
+        if threads:
             self._thread = threading.Thread(target=self._work, name="mpimlsys-gpu", daemon=True)
             self._thread.start()
 
@@ -108,6 +116,7 @@ class Queue:
         algorithm: str = "auto",
         order: str = "any",
         check: bool = True,
+        background: bool = True,
         timeout_s: float = 300.0,
     ) -> int:
         """Start to combine ``array`` over all ranks, in place; returns its ticket.
@@ -118,11 +127,20 @@ class Queue:
                 ``"shared"``; else through host memory, where the ranks choose. ``"mpi"``: by the
                 MPI, straight from the GPU if it is CUDA-aware. Others: through host memory.
             op, label, order, check, timeout_s: as for arrays of the host.
+            background: False where the caller waits at once; the same for other operations.
 
         Raises:
             ConfigError: the array cannot be used.
         """
-        how = Reduction(label, timeout_s, op=op, algorithm=algorithm, order=order, check=check)
+        how = Reduction(
+            label,
+            timeout_s,
+            background,
+            op=op,
+            algorithm=algorithm,
+            order=order,
+            check=check,
+        )
         return self._submit(
             "all-reduce", how, [array], lambda place: self._reductions.all_reduce(place, how)
         )
@@ -136,10 +154,11 @@ class Queue:
         label: str = "",
         algorithm: str = "auto",
         order: str = "any",
+        background: bool = True,
         timeout_s: float = 300.0,
     ) -> int:
         """Start to combine arrays of one dtype, small neighbours in pieces of ``fusion_bytes``."""
-        how = Reduction(label, timeout_s, op=op, algorithm=algorithm, order=order)
+        how = Reduction(label, timeout_s, background, op=op, algorithm=algorithm, order=order)
 
         def perform(*places: View) -> None:
             self._reductions.grouped_all_reduce(places, how, fusion_bytes)
@@ -153,10 +172,11 @@ class Queue:
         *,
         label: str = "",
         order: str = "any",
+        background: bool = True,
         timeout_s: float = 300.0,
     ) -> int:
         """Start to combine ``array`` and to leave each rank its rows in their place."""
-        how = Reduction(label, timeout_s, op=op, order=order)
+        how = Reduction(label, timeout_s, background, op=op, order=order)
         return self._submit(
             "reduce-scatter",
             how,
@@ -164,18 +184,26 @@ class Queue:
             lambda place: self._reductions.reduce_scatter(place, how),
         )
 
-    def broadcast(self, array: Any, root: int, *, label: str = "", timeout_s: float = 300.0) -> int:
+    def broadcast(
+        self,
+        array: Any,
+        root: int,
+        *,
+        label: str = "",
+        background: bool = True,
+        timeout_s: float = 300.0,
+    ) -> int:
         """Start to copy the root's array into those of all."""
-        how = Call(label, timeout_s)
+        how = Call(label, timeout_s, background)
         return self._submit(
             "broadcast", how, [array], lambda place: self._moves.broadcast(place, root, how)
         )
 
     def gather_parts(
-        self, array: Any, *, label: str = "", timeout_s: float = 300.0
+        self, array: Any, *, label: str = "", background: bool = True, timeout_s: float = 300.0
     ) -> tuple[int, Result]:
         """Start to gather the rows of all ranks; the result is there when that is complete."""
-        how, result = Call(label, timeout_s), Result(array, self._gpu)
+        how, result = Call(label, timeout_s, background), Result(array, self._gpu)
 
         def perform(place: View) -> None:
             self._moves.gather(place, result, how)
@@ -183,10 +211,16 @@ class Queue:
         return self._submit("all-gather", how, [array], perform, writable=False), result
 
     def all_to_all(
-        self, array: Any, counts: Sequence[int], *, label: str = "", timeout_s: float = 300.0
+        self,
+        array: Any,
+        counts: Sequence[int],
+        *,
+        label: str = "",
+        background: bool = True,
+        timeout_s: float = 300.0,
     ) -> tuple[int, Result]:
         """Start to send each rank so many rows; the result is there when that is complete."""
-        how, result = Call(label, timeout_s), Result(array, self._gpu)
+        how, result = Call(label, timeout_s, background), Result(array, self._gpu)
 
         def perform(place: View) -> None:
             self._moves.all_to_all(place, counts, result, how)
@@ -229,7 +263,7 @@ class Queue:
             "compressed all-reduce",
             Call(label, timeout_s),
             [array],
-            lambda place: self._reduce_compressed(place, memory, request),
+            lambda place: self._compressed.all_reduce(place, memory, request),
         )
 
     def wait(self, ticket: int, timeout_s: float) -> None:
@@ -239,10 +273,19 @@ class Queue:
             Timeout: not after ``timeout_s``; or what the operation failed with.
         """
         deadline = time.monotonic() + timeout_s
-        with self._progress:
+        with self._lock:
             task = self._tasks.get(ticket)
             if task is None:  # waited for before
                 return
+            patient = task.has_deadlines and timeout_s >= task.timeout_s
+            mine = patient and not self._busy and self._is_next(task)
+            if mine:
+                self._take()
+            else:
+                self._more.notify()
+        if mine:
+            self._run(task)
+        with self._lock:
             while not task.complete and self._failure is None:
                 left = deadline - time.monotonic()
                 if left <= 0:
@@ -261,7 +304,7 @@ class Queue:
 
     def done(self, ticket: int) -> bool:
         """Whether :meth:`wait` would return or raise at once, and the result is there."""
-        with self._progress:
+        with self._lock:
             task = self._tasks.get(ticket)
             if task is None or self._failure is not None:
                 return True
@@ -274,7 +317,8 @@ class Queue:
             return
         self._closed = True
         if self._thread is not None:
-            self._inbox.put(None)
+            with self._lock:
+                self._more.notify()
             self._thread.join(timeout_s)
             if self._thread.is_alive():  # it waits for other ranks: its memory stays
                 return
@@ -285,9 +329,8 @@ class Queue:
         if self._ways.peers is not None:
             self._ways.peers.close()
         self._staging.close()
-        self._frames.close()
+        self._compressed.close()
         self._gpu.native.drop_stream(self._stream)
-        self._engine.close(timeout_s=timeout_s)
 
     def _settle(self, timeout_s: float) -> None:
         """Return when no GPU uses what the ranks share any more."""
@@ -318,15 +361,26 @@ class Queue:
         for stream, entered in streams.items():
             native.record(entered, stream)
         told = f"{name} of {how.label or 'an array of a GPU'}"
-        task = _Task(told, list(arrays), partial(perform, *places), streams, native.make_event())
-        with self._progress:
+        by_mpi = isinstance(how, Reduction) and how.algorithm == "mpi"
+        task = _Task(
+            told,
+            list(arrays),
+            partial(perform, *places),
+            streams,
+            native.make_event(),
+            how.timeout_s,
+            has_deadlines=not by_mpi or self._ways.direct is None,
+        )
+        with self._lock:
             self._last += 1
             ticket = self._last
             self._tasks[ticket] = task
+            self._waiting.append(task)
+            if how.background:
+                self._more.notify()
         if self._thread is None:
+            self._take()
             self._run(task)
-        else:
-            self._inbox.put(task)
         return ticket
 
     def _place(self, array: Any, writable: bool) -> View:
@@ -339,24 +393,40 @@ class Queue:
         return place
 
     def _work(self) -> None:
-        while (task := self._inbox.get()) is not None:
+        while True:
+            with self._lock:
+                self._more.wait_for(lambda: not self._busy and (self._waiting or self._closed))
+                if not self._waiting:
+                    return
+                task = self._take()
             self._run(task)
 
+    def _is_next(self, task: _Task) -> bool:
+        return bool(self._waiting) and self._waiting[0] is task
+
+    def _take(self) -> _Task:
+        """The next operation, for whoever calls :meth:`_run` with it."""
+        self._busy = True
+        return self._waiting.popleft()
+
     def _run(self, task: _Task) -> None:
-        if self._failure is not None:
-            return
+        failure: Exception | None = MpimlsysError(f"{task.name} was interrupted.")
         try:
-            self._perform(task)
+            if self._failure is None:
+                self._perform(task)
+            failure = self._failure
         except Refused as error:
-            task.refused = error
+            task.refused, failure = error, None
         except Exception as error:  # noqa: BLE001 whoever waits gets it
-            with self._progress:
-                self._failure = error
+            failure = error
+        finally:
+            with self._lock:
+                self._failure = failure
+                task.complete = failure is None
+                self._busy = False
                 self._progress.notify_all()
-            return
-        with self._progress:
-            task.complete = True
-            self._progress.notify_all()
+                if self._waiting:
+                    self._more.notify()
 
     def _perform(self, task: _Task) -> None:
         native = self._gpu.native
@@ -364,41 +434,6 @@ class Queue:
             native.follow(self._stream, entered)
         task.perform()
         native.record(task.left, self._stream)
-
-    def _reduce_compressed(self, place: View, memory: GpuCompressor, request: Request) -> None:
-        if self._size == 1:
-            memory.carry_on(place.address, memory.count)
-            return
-        if memory.compressed == memory.count:
-            self._frames.all_reduce(place.address, memory, request)
-            return
-        packed = memory.packed()
-        places = [
-            (place.address + start * place.itemsize, length * place.itemsize)
-            for start, length in pieces_of(memory.parts, memory.count)
-        ]
-        pack(self._gpu, packed.address, places, self._stream)
-        if memory.compressed:
-            self._frames.all_reduce(packed.address, memory, request)
-        others = View(
-            packed.address + memory.compressed * place.itemsize,
-            (memory.count - memory.compressed,),
-            place.dtype,
-            place.itemsize,
-            self._stream,
-        )
-        how = Reduction(request.label, request.timeout_s, op="sum", check=request.check)
-        self._reductions.all_reduce(others, how)
-        memory.carry_on(others.address, others.size)
-        pack(self._gpu, packed.address, places, self._stream, back=True)
-
-
-def pieces_of(parts: Sequence[tuple[int, int]], count: int) -> list[tuple[int, int]]:
-    """(start, length) of what is compressed, then of what is not."""
-    ends = [0, *(start + length for start, length in parts)]
-    starts = [*(start for start, _ in parts), count]
-    gaps = [(end, start - end) for end, start in zip(ends, starts, strict=True) if start > end]
-    return [*parts, *gaps]
 
 
 def gpu_of(ctx: Context, array: Any) -> Gpu:

@@ -16,6 +16,7 @@ from mpimlsys.device.arrays import View
 from mpimlsys.device.calls import Call, Reduction
 from mpimlsys.device.plans import Place, Pull, consecutive, cut, rounds, shares, slice_of
 from mpimlsys.device.staging import SEGMENT_BYTES, Segment, Staging
+from mpimlsys.network import Blocking
 from mpimlsys.types import Array
 
 
@@ -24,20 +25,22 @@ class Staged:
 
     Args:
         staging: of the queue.
-        engine: of the ranks.
+        ranks: what they do together.
         rank, size: of the process set.
         stream: of the GPU.
     """
 
-    def __init__(self, staging: Staging, engine: Any, rank: int, size: int, stream: int) -> None:
-        self._staging, self._engine, self._stream = staging, engine, stream
+    def __init__(
+        self, staging: Staging, ranks: Blocking, rank: int, size: int, stream: int
+    ) -> None:
+        self._staging, self._ranks, self._stream = staging, ranks, stream
         self._rank, self._size = rank, size
 
     def all_reduce(self, view: View, how: Reduction) -> None:
         """Reduce in place."""
 
-        def start(memory: Array) -> Any:
-            return self._engine.all_reduce(
+        def act(memory: Array) -> Any:
+            return self._ranks.all_reduce(
                 _numbers(memory, view),
                 how.op,
                 dtype=view.dtype,
@@ -49,14 +52,14 @@ class Staged:
             )
 
         places = cut((view.address, view.nbytes), _whole(SEGMENT_BYTES, view.itemsize))
-        segments = [Segment([place], [place], start, place[1]) for place in places]
+        segments = [Segment([place], [place], act, place[1]) for place in places]
         self._staging.exchange(segments, how.timeout_s, self._stream)
 
     def reduce_scatter(self, view: View, how: Reduction) -> None:
         """Leave each rank's rows of the combination in their place; there are some."""
 
-        def start(row: int, memory: Array) -> Any:
-            return self._engine.reduce_scatter(
+        def act(row: int, memory: Array) -> Any:
+            return self._ranks.reduce_scatter(
                 _numbers(memory, view),
                 how.op,
                 row=row,
@@ -73,50 +76,48 @@ class Staged:
         segments = []
         for at, length, count in rounds(rows, row, self._size, most):
             come = slice_of(parts[:count], at, length)
-            begin = partial(start, length // view.itemsize)
+            acting = partial(act, length // view.itemsize)
             go = come[self._rank : self._rank + 1]
-            segments.append(Segment(come, go, begin, count * length, self._rank * length))
+            segments.append(Segment(come, go, acting, count * length, self._rank * length))
         self._staging.exchange(segments, how.timeout_s, self._stream)
 
     def broadcast(self, view: View, root: int, how: Call) -> None:
         """Copy the root's array into those of all."""
 
-        def start(memory: Array) -> Any:
-            return self._engine.broadcast(
+        def act(memory: Array) -> Any:
+            return self._ranks.broadcast(
                 memory, root, label=how.label, check=False, timeout_s=how.timeout_s
             )
 
         places = cut((view.address, view.nbytes), SEGMENT_BYTES)
         sends, gets = (True, False) if self._rank == root else (False, True)
-        segments = [Segment([place] * sends, [place] * gets, start, place[1]) for place in places]
+        segments = [Segment([place] * sends, [place] * gets, act, place[1]) for place in places]
         self._staging.exchange(segments, how.timeout_s, self._stream)
 
     def gather(self, view: View, pulls: Sequence[Pull], most: int, how: Call) -> None:
         """Fetch all arrays, of which the largest has ``most`` bytes."""
 
-        def start(_: Sequence[int], memory: Array) -> Any:
-            return self._engine.gather_parts(memory, label=how.label, timeout_s=how.timeout_s)
+        def act(_: Sequence[int], memory: Array) -> Any:
+            return self._ranks.gather_parts(memory, label=how.label, timeout_s=how.timeout_s)
 
-        self._exchange([(view.address, view.nbytes)], pulls, most, start, how)
+        self._exchange([(view.address, view.nbytes)], pulls, most, act, how)
 
     def all_to_all(
         self, sends: Sequence[Place], pulls: Sequence[Pull], most: int, how: Call
     ) -> None:
         """Send a part to each rank and fetch theirs, of which the largest has ``most`` bytes."""
 
-        def start(lengths: Sequence[int], memory: Array) -> Any:
-            return self._engine.all_to_all(
-                memory, lengths, label=how.label, timeout_s=how.timeout_s
-            )
+        def act(lengths: Sequence[int], memory: Array) -> Any:
+            return self._ranks.all_to_all(memory, lengths, label=how.label, timeout_s=how.timeout_s)
 
-        self._exchange(sends, pulls, most, start, how)
+        self._exchange(sends, pulls, most, act, how)
 
     def _exchange(
         self,
         sends: Sequence[Place],
         pulls: Sequence[Pull],
         most: int,
-        start: Callable[[Sequence[int], Array], Any],
+        act: Callable[[Sequence[int], Array], Any],
         how: Call,
     ) -> None:
         """Let as many bytes of each part travel at a time as fit if all ranks have so many."""
@@ -126,8 +127,8 @@ class Staged:
         for at in range(0, most, each):
             come = slice_of(sends, at, each)
             lengths = [nbytes for _, nbytes in come]
-            begin = partial(start, lengths)
-            segments.append(Segment(come, slice_of(gets, at, each), begin, sum(lengths)))
+            acting = partial(act, lengths)
+            segments.append(Segment(come, slice_of(gets, at, each), acting, sum(lengths)))
         self._staging.exchange(segments, how.timeout_s, self._stream)
 
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from mpimlsys.device.agreement import STORY_S
 from mpimlsys.device.gpu import Gpu
 from mpimlsys.device.memory import pack
 from mpimlsys.process_sets import ProcessSet
@@ -30,15 +29,15 @@ class Segment:
     Attributes:
         come: (address on the GPU, bytes) of what is copied to the host, one after the other.
         go: the same of what is copied back when the ranks have done their part.
-        start: begins it on ``nbytes`` of host memory; returns what the engine does. Parts that
-            this brings take the place of what was there.
+        act: what the ranks do with ``nbytes`` of host memory. Parts that this brings take the
+            place of what was there.
         nbytes: of host memory.
         first: byte of the host memory that ``go`` begins at.
     """
 
     come: Sequence[tuple[int, int]]
     go: Sequence[tuple[int, int]]
-    start: Callable[[Array], Any]
+    act: Callable[[Array], Any]
     nbytes: int
     first: int = 0
 
@@ -49,11 +48,10 @@ class Staging:
     Args:
         gpu: of this process.
         peers: the ranks that exchange. Collective.
-        engine: of the ranks.
     """
 
-    def __init__(self, gpu: Gpu, peers: ProcessSet, engine: Any) -> None:
-        self._gpu, self._engine = gpu, engine
+    def __init__(self, gpu: Gpu, peers: ProcessSet) -> None:
+        self._gpu = gpu
         native = gpu.native
         self._memory: Array = peers.empty(_SLOTS * SEGMENT_BYTES, np.uint8)
         native.pin(self._memory.ctypes.data, self._memory.nbytes)
@@ -75,14 +73,16 @@ class Staging:
             native.follow(self._down, before)
         for number, segment in enumerate(segments[:_SLOTS]):
             self._fetch(number, segment)
-        started: list[Any] = []
         for number, segment in enumerate(segments):
             slot = number % _SLOTS
             self._gpu.wait(self._came[slot], timeout_s, "copying to the host")
-            started.append(segment.start(self._place(slot)[: segment.nbytes]))
-            if number > 0:
-                self._deliver(number - 1, segments, started, timeout_s)
-        self._deliver(len(segments) - 1, segments, started, timeout_s)
+            place = self._place(slot)
+            parts = segment.act(place[: segment.nbytes])
+            if parts is not None:
+                place[: parts.data.nbytes] = parts.data
+            self._deliver(number, segment)
+            if number + _SLOTS < len(segments):
+                self._fetch(number + _SLOTS, segments[number + _SLOTS])
         native.follow(stream, self._gone[(len(segments) - 1) % _SLOTS])
 
     def close(self) -> None:
@@ -106,19 +106,9 @@ class Staging:
         pack(self._gpu, self._place(slot).ctypes.data, segment.come, self._up)
         native.record(self._came[slot], self._up)
 
-    def _deliver(
-        self, number: int, segments: Sequence[Segment], started: list[Any], timeout_s: float
-    ) -> None:
-        """Send a segment back when the ranks are done with it, and fetch the next in its slot."""
-        given, started[number] = started[number], None
-        ticket, parts = given if isinstance(given, tuple) else (given, None)
-        self._engine.wait(ticket, timeout_s=timeout_s + STORY_S)
-        slot, segment = number % _SLOTS, segments[number]
-        place = self._place(slot)
-        if parts is not None:
-            place[: parts.data.nbytes] = parts.data
-        native = self._gpu.native
-        pack(self._gpu, place.ctypes.data + segment.first, segment.go, self._down, back=True)
-        native.record(self._gone[slot], self._down)
-        if number + _SLOTS < len(segments):
-            self._fetch(number + _SLOTS, segments[number + _SLOTS])
+    def _deliver(self, number: int, segment: Segment) -> None:
+        """Send a segment back; the ranks are done with it."""
+        slot = number % _SLOTS
+        place = self._place(slot).ctypes.data + segment.first
+        pack(self._gpu, place, segment.go, self._down, back=True)
+        self._gpu.native.record(self._gone[slot], self._down)

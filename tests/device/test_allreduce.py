@@ -165,6 +165,43 @@ def test_by_the_mpi(on_ranks, aware):
     assert done.returncode == 0, done.stderr
 
 
+def test_whoever_waits_at_once_does_it(on_ranks):
+    """One thread less to wait for; what is started ahead runs on a thread of its own."""
+    body = """
+    import threading, time
+    from mpimlsys.device.reductions import Reductions
+    reduce, threads = Reductions._reduce, []
+
+    def noted(self, *arguments):
+        threads.append(threading.current_thread().name)
+        reduce(self, *arguments)
+
+    Reductions._reduce = noted
+    ctx = mls.init()
+    arrays = [Array(np.ones(5, np.float32)) for _ in range(3)]
+    mls.allreduce(arrays[0], op="sum")
+    work = mls.allreduce_async(arrays[1], op="sum")
+    while not work.done():
+        time.sleep(0.001)
+    if ctx.rank == 1:
+        time.sleep(1)
+    late = mls.allreduce_async(arrays[2], op="sum")
+    if ctx.rank == 0:
+        started = time.monotonic()
+        try:
+            late.wait(timeout_s=0.2)
+            raise AssertionError("rank 1 is late")
+        except mls.errors.Timeout:
+            assert time.monotonic() - started < 0.9
+    for one in (work, late):
+        one.wait()
+    assert threads[:2] == ["MainThread", "mpimlsys-gpu"], threads
+    assert [array.host.tolist() for array in arrays] == [[2.0] * 5] * 3
+    """
+    done = on_ranks(2, textwrap.dedent(body))
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_process_set_has_its_own_queue(on_ranks):
     body = """
     ctx = mls.init()

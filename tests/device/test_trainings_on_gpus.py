@@ -76,15 +76,15 @@ print(f"rank {ctx.rank} is well")
 def test_auto_measures_decides_and_goes_on(on_ranks):
     body = """
 import time
-from mpimlsys.device.queue import Queue
+from mpimlsys.device.reductions import Reductions
 from mpimlsys.kernels.arrays import to_host
-reduce = Queue._reduce
+reduce = Reductions._reduce
 
 def slowly(self, place, how):  # so that compression pays
     time.sleep(0.05)
     reduce(self, place, how)
 
-Queue._reduce = slowly
+Reductions._reduce = slowly
 begun = trainer("cuda", "auto")
 losses = [report.loss for report in begun.fit(data, epochs=12, batch_size=12)]
 live, news = begun.exchange, begun.exchange.news()
