@@ -33,6 +33,7 @@ class Embedding(Module):
         self.weight = Parameter((count, width), init.normal(1.0))
 
     def forward(self, inputs: Array, phase: Phase) -> Array:
+        must_be_indices(inputs, "an embedding")
         self._indices = inputs
         if phase.checked or on_host(inputs):
             self._check(inputs)
@@ -57,6 +58,19 @@ class Embedding(Module):
                 f"an index of {indices.max() if indices.max() >= count else indices.min()} is "
                 f"outside the embedding's {count} rows."
             )
+
+
+def must_be_indices(inputs: Array, whose: str) -> None:
+    """Refuse what are not integers.
+
+    Raises:
+        ConfigError: says what to give the trainer.
+    """
+    if inputs.dtype.kind not in "iu":
+        raise ConfigError(
+            f"rows of {whose} are named by integers, not {inputs.dtype}: give the trainer "
+            "mls.data.ArrayDataset(inputs, targets, dtype='int64')."
+        )
 
 
 class LayerNorm(Module):

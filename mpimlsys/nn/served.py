@@ -8,6 +8,7 @@ import numpy as np
 
 from mpimlsys.errors import ConfigError
 from mpimlsys.nn.module import Module
+from mpimlsys.nn.sequence import must_be_indices
 from mpimlsys.types import Array, Phase, Ready
 
 
@@ -53,11 +54,7 @@ class ServedEmbedding(Module):
                 f"the rows of {self.table.name!r} are nowhere: give this layer to "
                 "ParameterServers(embeddings=[...])."
             )
-        if inputs.dtype.kind not in "iu":
-            raise ConfigError(
-                f"rows of {self.table.name!r} are named by integers, not {inputs.dtype}: give the "
-                "trainer mls.data.ArrayDataset(inputs, targets, dtype='int64')."
-            )
+        must_be_indices(inputs, repr(self.table.name))
         rows, places = np.unique(inputs, return_inverse=True)
         if len(rows) and (rows[0] < 0 or rows[-1] >= self.table.count):
             raise ConfigError(

@@ -124,6 +124,10 @@ def test_the_first_convolution_may_skip_its_input_gradient():
             "smaller than the kernel",
         ),
         (lambda: nn.FlatSpace(nn.ReLU()), "has no parameters to train"),
+        (
+            lambda: nn.Embedding(3, 2).forward(np.ones((2, 4), np.float32), phase()),
+            "rows of an embedding are named by integers, not float32",
+        ),
     ],
 )
 def test_mistakes_are_explained(act, message):
