@@ -14,6 +14,7 @@ from mpimlsys.device.calls import Call
 from mpimlsys.device.plans import Pull, consecutive, pulls_of
 from mpimlsys.device.results import Result
 from mpimlsys.device.ways import Ways
+from mpimlsys.errors import ConfigError
 
 _MISFIT = -1  # told in place of rows
 
@@ -50,7 +51,7 @@ class Moves:
         counts = self._agreement.compare(
             f"gathers {what}", how.label, how.timeout_s, own=view.shape[0]
         )
-        into = self._make(result, view, counts)
+        into = self._make(result, view, counts, how)
         lengths = [count * row for count in counts]
         pulls = pulls_of([[length] for length in lengths], 0, into.address)
         most = max(lengths)
@@ -72,7 +73,7 @@ class Moves:
         table = struct.Struct(f"<{self._size}Q")
         records = self._agreement.tell(table.pack(*counts), how.label, how.timeout_s)
         rows = [table.unpack(record) for record in records]
-        into = self._make(result, view, [sent[self._rank] for sent in rows])
+        into = self._make(result, view, [sent[self._rank] for sent in rows], how)
         lengths = [[count * row for count in sent] for sent in rows]
         pulls = pulls_of(lengths, self._rank, into.address)
         most = max(max(sent) for sent in lengths)
@@ -80,9 +81,22 @@ class Moves:
             sends = consecutive(view.address, lengths[self._rank])
             self._ways.staged.all_to_all(sends, pulls, most, how)
 
-    def _make(self, result: Result, view: View, counts: Sequence[int]) -> View:
+    def _make(self, result: Result, view: View, counts: Sequence[int], how: Call) -> View:
         result.counts = list(counts)
-        return result.make((sum(counts), *view.shape[1:]), self._stream)
+        shape = (sum(counts), *view.shape[1:])
+        made: View | None = None
+        why: Exception | None = None
+        try:
+            made = result.make(shape, self._stream)
+        except (ConfigError, MemoryError, RuntimeError) as error:  # ours, CuPy's, PyTorch's
+            why = error
+        can = self._agreement.all_can(made is not None, how.label, how.timeout_s)
+        if made is None or not can:
+            nbytes = math.prod(shape) * view.itemsize
+            raise Refused(
+                f"a rank has no memory for its result; here it is {nbytes} bytes."
+            ) from why
+        return made
 
     def _pulled(self, view: View, pulls: Sequence[Pull], how: Call) -> bool:
         peers = self._ways.peers

@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any
 
 from mpimlsys.context import Context
-from mpimlsys.device.agreement import Agreement, Refused
+from mpimlsys.device.agreement import Agreement
 from mpimlsys.device.arrays import View, view
 from mpimlsys.device.calls import Call, Reduction
 from mpimlsys.device.compressed import Compressed
@@ -61,7 +61,7 @@ class _Task:
     timeout_s: float
     has_deadlines: bool
     complete: bool = False
-    refused: Refused | None = None
+    refused: ConfigError | None = None
 
 
 class Queue:
@@ -294,10 +294,9 @@ class Queue:
             if not task.complete:
                 assert self._failure is not None
                 raise self._failure
+            if task.refused is not None:
+                raise task.refused
             del self._tasks[ticket]
-        if task.refused is not None:
-            self._forget(task)
-            raise task.refused
         for stream in task.streams:
             self._gpu.native.follow(stream, task.left)
         self._forget(task)
@@ -344,6 +343,7 @@ class Queue:
     def _forget(self, task: _Task) -> None:
         for event in (*task.streams.values(), task.left):
             self._gpu.native.drop_event(event)
+        task.arrays = ()
 
     def _submit(
         self,
@@ -415,8 +415,11 @@ class Queue:
             if self._failure is None:
                 self._perform(task)
             failure = self._failure
-        except Refused as error:
-            task.refused, failure = error, None
+        except ConfigError as error:
+            failure = error
+            if error.on_all_ranks:  # and nothing has happened: what comes next may go on
+                task.refused, failure = error, None
+                self._forget(task)
         except Exception as error:  # noqa: BLE001 whoever waits gets it
             failure = error
         finally:

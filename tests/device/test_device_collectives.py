@@ -186,6 +186,8 @@ DISAGREEMENTS = [
         "arrays of float32 and float64 cannot be combined",
     ),
     ("[mls.broadcast, mls.allreduce, mls.broadcast][rank](array(5))", "rank 1 reduces 5"),
+    ("mls.allreduce(array(5), 'sum', algorithm='rind')", "passed an algorithm that is unknown"),
+    ("mls.grouped_allreduce([array(5)] * 2, 'sum', algorithm='rind')", "algorithm that is unknown"),
 ]
 
 
@@ -199,8 +201,8 @@ def test_mistakes_are_refused_by_all_and_the_next_operation_goes_on(on_ranks, la
     if {later}:
         for name in ("broadcast", "allgather", "reducescatter", "alltoall", "grouped_allreduce",
                      "allreduce"):
-            def blocking(*args, start=getattr(mls, name + "_async")):
-                return start(*args).wait()
+            def blocking(*args, start=getattr(mls, name + "_async"), **options):
+                return start(*args, **options).wait()
             setattr(mls, name, blocking)
     def array(shape):
         last = Array(np.full(shape, rank + 1, np.float32))
@@ -222,6 +224,38 @@ def test_mistakes_are_refused_by_all_and_the_next_operation_goes_on(on_ranks, la
     done = on_ranks(3, textwrap.dedent(body))
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("all is well") == 3
+
+
+def test_a_rank_without_memory_for_the_result(on_ranks):
+    """All hear of it, as often as they ask."""
+    body = """
+    from standin import host
+    from mpimlsys.device.results import Result
+    make = Result.make
+
+    def none_left(self, shape, stream):
+        if ctx.rank == 1 and shape == (6,):
+            raise MemoryError("none left")
+        return make(self, shape, stream)
+
+    Result.make = none_left
+    ctx = mls.init()
+    array = Array(np.ones(3, np.float32))
+    for start in (mls.allgather_async, lambda x: mls.alltoall_async(Array(np.ones(6)))):
+        work = start(array)
+        for _ in range(2):
+            try:
+                work.wait()
+            except mls.errors.ConfigError as error:
+                assert "no memory for its result" in str(error) and error.on_all_ranks, error
+            else:
+                raise AssertionError("it had memory")
+    assert host(mls.allgather(Array(np.ones(2)))).tolist() == [1] * 4
+    print("all is well", flush=True)
+    """
+    done = on_ranks(2, textwrap.dedent(body))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("all is well") == 2
 
 
 def test_mistakes_that_one_rank_sees_by_itself(on_ranks):
