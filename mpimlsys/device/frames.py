@@ -130,7 +130,7 @@ def gather(now: FrameExchange) -> None:
     came = passage.gathered(mine, [now.count] * passage.size, now.request)
     memory.messages = passage.size - 1
     memory.sent_bytes = memory.messages * len(mine)
-    now.deliver_sum(passage.to_gpu(came))
+    now.deliver_sum(passage.to_gpu(came, now.request))
 
 
 def owners(now: FrameExchange) -> None:
@@ -147,14 +147,14 @@ def owners(now: FrameExchange) -> None:
     memory.sent_bytes = sum(len(frame) for frame in frames) - len(frames[rank])
     came = passage.exchanged(frames, mine.length, request)
     owned = now.owned_for(division)
-    now.add(spec, mine.length, passage.to_gpu(came), owned)
+    now.add(spec, mine.length, passage.to_gpu(came, request), owned)
     told = 0
     if memory.feedback == "ef21":
         told = memory.kept("estimate", now.count) + mine.start * FLOAT
     own = now.encode_owned(spec, owned, mine.length, told, key_of(now.key, size + rank + 1))
     memory.sent_bytes += (size - 1) * len(own)
     sums = passage.gathered(own, [part.length for part in parts], request)
-    for peer, frame in enumerate(passage.to_gpu(sums)):
+    for peer, frame in enumerate(passage.to_gpu(sums, request)):
         if told and peer == rank:
             continue  # what it was told is what it told
         now.deliver(frame, parts[peer])

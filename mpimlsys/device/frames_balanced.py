@@ -26,12 +26,12 @@ def balanced(now: FrameExchange) -> None:
     sent, lengths, told = native.balanced_frames(
         spec, selection, now.count, rank=rank, size=size, key=now.key
     )
-    [placed] = passage.to_gpu([told])
+    [placed] = passage.to_gpu([told], request)
     now.settle(native.balanced_selection(spec), Part(0, now.count), placed)
     frames = np.split(sent, np.cumsum(lengths)[:-1])
     came = passage.exchanged(frames, shares[rank], request)
     owned = now.owned_for(division)
-    now.add(spec, shares[rank], passage.to_gpu(came), owned)
+    now.add(spec, shares[rank], passage.to_gpu(came, request), owned)
 
     estimate = memory.kept("estimate", now.count) if memory.feedback == "ef21" else 0
     known = now.room(shares[rank])
@@ -43,7 +43,7 @@ def balanced(now: FrameExchange) -> None:
     memory.messages = 2 * (size - 1)
     memory.sent_bytes = sum(lengths) - lengths[rank] + (size - 1) * len(own)
     sums = passage.gathered(own, shares, request)
-    for peer, placed in enumerate(passage.to_gpu(sums)):
+    for peer, placed in enumerate(passage.to_gpu(sums, request)):
         news = now.room(shares[peer])
         if estimate:
             now.collect(estimate, division, peer, news.address)

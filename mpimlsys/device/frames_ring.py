@@ -22,10 +22,10 @@ def ring(now: FrameExchange) -> None:
         partial = chunks[rank - step - 1]
         came = passage.passed_on(frame, partial.length, request)
         place = now.y + partial.start * FLOAT
-        now.add(request.spec, partial.length, passage.to_gpu([came]), place)
+        now.add(request.spec, partial.length, passage.to_gpu([came], request), place)
     [mine] = now.encode([chunks[rank]])
     sums = passage.gathered(mine, [chunk.length for chunk in chunks], request)
     memory.messages = 2 * (size - 1)
     memory.sent_bytes += sum(len(frame) for frame in sums) - len(sums[(rank + 1) % size])
-    for chunk, placed in zip(chunks, passage.to_gpu(sums), strict=True):
+    for chunk, placed in zip(chunks, passage.to_gpu(sums, request), strict=True):
         now.deliver(placed, chunk)

@@ -20,7 +20,6 @@ from mpimlsys.types import Array
 _HEADER = 32
 _LENGTH = slice(24, 32)  # of the payload, in a header
 _ALIGNED = 64  # bytes, of the start of a frame
-_WAIT_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -69,10 +68,13 @@ class Passage:
         self._ranks = ranks
         self._host = Pinned(gpu)
         self._device = Memory(gpu, 0, stream)
+        self._left = gpu.native.make_event()  # what was in the host's memory before
+        gpu.native.record(self._left, stream)
 
     def close(self) -> None:
         """Give memory back."""
         self._host.close()
+        self.gpu.native.drop_event(self._left)
 
     def places(self, spec: Any, lengths: list[int]) -> tuple[list[int], int]:
         """Addresses for frames of arrays so long, for the next operations; bytes of all."""
@@ -98,28 +100,26 @@ class Passage:
 
     def fetch(self, address: int, nbytes: int, request: Request) -> Array:
         """Bytes of the GPU, until the next frames come here."""
-        host = self._host.take(nbytes)
+        host = self._pinned(nbytes, request)
         with self.gpu.event() as copied:
             self.gpu.native.copy(host.ctypes.data, address, nbytes, stream=self.stream)
             self.gpu.native.record(copied, self.stream)
             self.gpu.wait(copied, request.timeout_s, "encoding")
         return host
 
-    def to_gpu(self, frames: list[Array]) -> list[tuple[int, int]]:
+    def to_gpu(self, frames: list[Array], request: Request) -> list[tuple[int, int]]:
         """Address and bytes of frames on the GPU, for the next operations."""
         starts, at = [], 0
         for frame in frames:
             starts.append(at)
             at += -(-len(frame) // _ALIGNED) * _ALIGNED
-        host = self._host.take(at)
+        host = self._pinned(at, request)
         for frame, start in zip(frames, starts, strict=True):
             host[start : start + len(frame)] = frame
         native = self.gpu.native
         device = self._room(at)
-        with self.gpu.event() as copied:
-            native.copy(device, host.ctypes.data, at, stream=self.stream)
-            native.record(copied, self.stream)
-            self.gpu.wait(copied, _WAIT_S, "copying frames")  # the host's copy is used again
+        native.copy(device, host.ctypes.data, at, stream=self.stream)
+        native.record(self._left, self.stream)
         return [(device + start, len(frame)) for start, frame in zip(starts, frames, strict=True)]
 
     def gathered(self, mine: Array, counts: list[int], request: Request) -> list[Array]:
@@ -162,6 +162,11 @@ class Passage:
             except CorruptData as error:
                 raise CorruptData(f"from rank {rank}: {error}") from error
         return frames
+
+    def _pinned(self, nbytes: int, request: Request) -> Array:
+        """Host memory that nothing on the stream uses any more."""
+        self.gpu.wait(self._left, request.timeout_s, "copying frames")
+        return self._host.take(nbytes)
 
     def _room(self, nbytes: int) -> int:
         """GPU memory that the next operations on the stream may write to."""
