@@ -16,7 +16,7 @@ TOPK_GOAL_OF = ("top_k:0.01:sampled", "encode_feedback")
 SHARED_GOAL = 0.6  # of the device's copy
 SHARED_GOAL_OF = ("auto", 64 << 20)
 STAGED_GOAL = 0.8  # of the slower of a copy over PCIe and the host's all-reduce
-STAGED_GOAL_OF = ("ring", 64 << 20)
+STAGED_GOAL_OF = ("staged", 64 << 20)
 
 
 def summary(outcomes: Sequence[Mapping[str, Any]]) -> str:

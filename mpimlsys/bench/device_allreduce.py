@@ -7,7 +7,8 @@ rank; results are checked. An algorithm is timed
     in a row  one of several that are started one after the other, each of an array of its own, as
               those of a backward pass are: by the device's events on the caller's stream
 
-In the same run:
+``staged`` is ``auto`` where GPUs do not use each other's memory: through the host's. In the same
+run:
 
     copy      from GPU memory to GPU memory, by one rank while the others wait: bytes read and
               written per second, by the device's events
@@ -37,8 +38,9 @@ from mpimlsys.device.memory import Memory, Pinned
 from mpimlsys.errors import ConfigError
 from mpimlsys.types import Array
 
-ALGORITHMS = ("auto", "shared", "ring", "doubling", "halving", "mpi")
-DEFAULT = "auto,ring"
+_STAGED = "staged"
+ALGORITHMS = ("auto", _STAGED, "shared", "ring", "doubling", "halving", "mpi")
+DEFAULT = f"auto,{_STAGED}"
 SIZES = "64KiB,1MiB,16MiB,64MiB,256MiB"
 _BUDGET_BYTES = 1 << 30  # of each algorithm and size
 _REPEATS = (7, 100)
@@ -81,7 +83,7 @@ def measure(sizes: Sequence[int], algorithms: Sequence[str]) -> dict[str, Any]:
 
     Args:
         sizes: in bytes.
-        algorithms: as :func:`mpimlsys.allreduce` takes them for arrays on GPUs.
+        algorithms: as :func:`mpimlsys.allreduce` takes them for arrays on GPUs, or ``"staged"``.
 
     Returns:
         ``rows`` with a row per size and algorithm, and what was measured where.
@@ -100,9 +102,10 @@ def measure(sizes: Sequence[int], algorithms: Sequence[str]) -> dict[str, Any]:
     numbers = ctx.gather(np.array([gpu.number, ctx.node], np.int64))
     own = numbers == numbers[ctx.rank]
     sharing = int(own.all(axis=1).sum())
+    staged = device.open_queue(ctx, ctx.peers, OnGpu(gpu, 1), shared=False)
     rows = []
     for size in sizes:
-        rows += _Size(ctx, gpu, size // 4, sharing).rows(algorithms)
+        rows += _Size(ctx, gpu, staged, size // 4, sharing).rows(algorithms)
     return {
         "benchmark": "allreduce",
         "device": gpu.native.info()["name"],
@@ -117,8 +120,11 @@ def measure(sizes: Sequence[int], algorithms: Sequence[str]) -> dict[str, Any]:
 class _Size:
     """Arrays of one size, and what is timed on them."""
 
-    def __init__(self, ctx: Context, gpu: device.Gpu, count: int, sharing: int) -> None:
+    def __init__(
+        self, ctx: Context, gpu: device.Gpu, staged: device.Queue, count: int, sharing: int
+    ) -> None:
         self.ctx, self.gpu, self.count, self.sharing = ctx, gpu, count, sharing
+        self.staged = staged
         self.nbytes = 4 * count
         self.stream = gpu.native.make_stream()
         row = min(max(_BUDGET_BYTES // self.nbytes, _IN_A_ROW[0]), _IN_A_ROW[1])
@@ -202,6 +208,11 @@ class _Size:
         return self._between(stream, together, "the all-reduces") / len(self.arrays)
 
     def _reduce_all(self, algorithm: str) -> None:
+        if algorithm == _STAGED:
+            tickets = [self.staged.all_reduce(array) for array in self.arrays]
+            for ticket in tickets:
+                self.staged.wait(ticket, _TIMEOUT_S)
+            return
         started = [
             mls.allreduce_async(array, op="sum", algorithm=algorithm)  # type: ignore[arg-type]
             for array in self.arrays
@@ -210,8 +221,12 @@ class _Size:
             one.wait()
 
     def _reduce(self, algorithm: str) -> None:
-        # one of ALGORITHMS, as run() has made sure
-        mls.allreduce(self.array, op="sum", algorithm=algorithm)  # type: ignore[arg-type]
+        if algorithm == _STAGED:
+            ticket = self.staged.all_reduce(self.array, background=False, timeout_s=_TIMEOUT_S)
+            self.staged.wait(ticket, _TIMEOUT_S)
+        else:
+            # one of ALGORITHMS, as run() has made sure
+            mls.allreduce(self.array, op="sum", algorithm=algorithm)  # type: ignore[arg-type]
         with self.gpu.event() as done:  # on the stream that waits for the result
             self.gpu.native.record(done, device.view(self.array).stream)
             self.gpu.wait(done, _TIMEOUT_S, "the all-reduce")

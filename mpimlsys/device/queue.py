@@ -72,19 +72,22 @@ class Queue:
         peers: the ranks.
         gpu: of this process.
         timeout_s: longest wait while it is made.
+        shared: whether GPUs of a node may use each other's memory.
     """
 
-    def __init__(self, native: Any, peers: ProcessSet, gpu: Gpu, timeout_s: float) -> None:
+    def __init__(
+        self, native: Any, peers: ProcessSet, gpu: Gpu, timeout_s: float, *, shared: bool = True
+    ) -> None:
         self._gpu = gpu
         ranks = peers.open_blocking()
         self._size = peers.size
         self._stream = gpu.native.make_stream()
         self._staging = Staging(gpu, peers)
         frames = Frames(gpu, native, ranks, peers.rank, peers.size, self._stream)
-        one_node = len(set(peers.nodes)) == 1 and peers.size <= MOST_RANKS
+        shared = shared and len(set(peers.nodes)) == 1 and peers.size <= MOST_RANKS
         self._agreement = agreement = Agreement(ranks, peers.size)
         peer_memory = (
-            PeerMemory.open(gpu, agreement, peers.rank, peers.size, timeout_s) if one_node else None
+            PeerMemory.open(gpu, agreement, peers.rank, peers.size, timeout_s) if shared else None
         )
         threads = peers.allows_threads
         direct = agreement.all_can(takes_gpu_memory() and threads, "a CUDA-aware MPI", timeout_s)
@@ -449,15 +452,15 @@ def gpu_of(ctx: Context, array: Any) -> Gpu:
     return gpu(number_for(ctx.local_rank) if number is None else number)
 
 
-def open_queue(ctx: Context, peers: ProcessSet, array: Any) -> Queue:
-    """A queue for arrays where ``array`` is. Collective over ``peers``.
+def open_queue(ctx: Context, peers: ProcessSet, array: Any, *, shared: bool = True) -> Queue:
+    """A queue for arrays where ``array`` is; see :class:`Queue`. Collective over ``peers``.
 
     Raises:
         ConfigError: the GPU cannot be used, or not all ranks are here.
     """
     # whoever passes an array of the host hears of it
     ctx.native.barrier(peers.transport, label="arrays of a GPU", timeout_s=ctx.timeout_s)
-    made = Queue(ctx.native, peers, gpu_of(ctx, array), ctx.timeout_s)
+    made = Queue(ctx.native, peers, gpu_of(ctx, array), ctx.timeout_s, shared=shared)
     held = weakref.ref(made)
 
     def close() -> None:

@@ -149,7 +149,7 @@ def test_the_summary_has_all_parts_and_the_goals(gpu_check, tmp_path):
         "nodes": 1,
         "ranks_of_a_gpu": 2,
         "device": "a GPU",
-        "rows": [reduced | host, reduced | host | {"algorithm": "ring"}],
+        "rows": [reduced | host, reduced | host | {"algorithm": "staged"}],
     }
     outcomes = [
         gpu_check.Outcome("laws", "failed", 1, "exit status 1: a | b"),
@@ -164,7 +164,7 @@ def test_the_summary_has_all_parts_and_the_goals(gpu_check, tmp_path):
     assert "| 30.0% | 40%: missed | 12.0 x | 10 x: met |" in text
     host_part = "1.000, 2.000, 4.000 | 200% |"
     assert f"| 67108864 | auto | 2.000 | 1.000 | 70% | 60%: met | {host_part}  |" in text
-    assert f"| 67108864 | ring | 2.000 | 1.000 | 70% |  | {host_part} 80%: met |" in text
+    assert f"| 67108864 | staged | 2.000 | 1.000 | 70% |  | {host_part} 80%: met |" in text
     assert [one["name"] for one in json.loads((tmp_path / "summary.json").read_text())] == [
         "laws",
         "codecs",
