@@ -318,11 +318,20 @@ struct Decode {
   template <class Team>
   MLS_KERNEL void operator()(Team& team, Shared&) const {
     each_spot(team, count, [&](const Spot<kThreads>& spot) {
+      Eight told;
+      for (std::size_t g = 0; g < kGroups; ++g) {
+        const std::size_t start = spot.group(g);
+        if (start + kGroup <= count) {
+          Format::values(payload, start, told.at + g * kGroup);
+          continue;
+        }
+        for (std::size_t k = 0; k < kGroup; ++k) {
+          told.at[g * kGroup + k] = start + k < count ? Format::value(payload, start + k) : 0.0f;
+        }
+      }
       Eight values;
       if constexpr (Deliver::kReads) values = read_eight(into, spot, count);
-      for (std::size_t k = 0; k < kEach; ++k) {
-        if (spot[k] < count) how(values.at[k], Format::value(payload, spot[k]));
-      }
+      for (std::size_t k = 0; k < kEach; ++k) how(values.at[k], told.at[k]);
       write_eight(values, into, spot, count);
     });
   }

@@ -10,6 +10,7 @@
 
 #include "base/one.hpp"
 #include "codec/codec.hpp"
+#include "cuda/eight.hpp"
 
 #define MLS_F16C 0
 #include "base/half.inc"
@@ -42,6 +43,25 @@ struct CastFormat {
 
   MLS_KERNEL static float value(const std::byte* payload, std::size_t i) {
     return Cast::widen_one(unaligned<Code>(payload + i * Cast::kWidth));
+  }
+
+  // Four neighbours, the first at a multiple of four, of a payload that begins at one of 16 bytes.
+  MLS_KERNEL static void values(const std::byte* payload, std::size_t i, float* into) {
+    const std::byte* const from = payload + i * Cast::kWidth;
+    Codes<kGroup * Cast::kWidth> codes;
+    if constexpr (Cast::kWidth == 4) {
+      copy16(codes.at, from);
+    } else if constexpr (Cast::kWidth == 2) {
+      copy8(codes.at, from);
+    } else {
+      const auto word = load<std::uint32_t>(from, 0);
+      __builtin_memcpy(codes.at, &word, sizeof word);
+    }
+    for (std::size_t k = 0; k < kGroup; ++k) {
+      Code code;
+      __builtin_memcpy(&code, codes.at + k * Cast::kWidth, Cast::kWidth);
+      into[k] = Cast::widen_one(code);
+    }
   }
 };
 
@@ -95,6 +115,22 @@ struct BlockFormat {
     const std::byte* block = payload + i / kScaled * kBytes;
     return Kind::value(code_at<Kind::kBits>(block + sizeof(float), i % kScaled),
                        float_of(unaligned<std::uint32_t>(block)));
+  }
+
+  // Four neighbours, the first at a multiple of four: their codes are whole bytes, or half a byte.
+  MLS_KERNEL static void values(const std::byte* payload, std::size_t i, float* into) {
+    using Word =
+        std::conditional_t<Kind::kBits == 8, std::uint32_t,
+                           std::conditional_t<Kind::kBits == 4, std::uint16_t, std::uint8_t>>;
+    constexpr std::uint32_t kMask = (1u << Kind::kBits) - 1;
+    const std::byte* const block = payload + i / kScaled * kBytes;
+    const float scale = float_of(unaligned<std::uint32_t>(block));
+    const std::size_t bit = i % kScaled * Kind::kBits;
+    const std::uint32_t codes =
+        std::uint32_t{unaligned<Word>(block + sizeof(float) + bit / 8)} >> bit % 8;
+    for (std::size_t k = 0; k < kGroup; ++k) {
+      into[k] = Kind::value(codes >> k * Kind::kBits & kMask, scale);
+    }
   }
 };
 
