@@ -15,7 +15,6 @@ ARCHITECTURES = (80, 90)
 FLAGS = [
     "-std=c++20",
     "-O3",
-    "--expt-relaxed-constexpr",
     "-fmad=false",  # as on the host: -ffp-contract=off
     "-Werror=all-warnings",
     "-Xcompiler=-fPIC,-fvisibility=hidden,-Wall,-Wextra,-Wshadow,-Wno-unknown-pragmas",

@@ -6,32 +6,31 @@
 // start at a byte and end with zero bits. At most 2 bits per index more than log2(n / k).
 #pragma once
 
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <span>
+
+#include "base/bits.hpp"
 
 namespace mls {
 
 // Indices are uint32, and so is their number.
 inline constexpr std::size_t kMostElements = 0xffffffff;
 
-constexpr std::size_t bytes_for(std::size_t bits) { return (bits + 7) / 8; }
+MLS_ONE constexpr std::size_t bytes_for(std::size_t bits) { return (bits + 7) / 8; }
 
 // The low bits of each index, and the two parts; 0 < k <= n <= kMostElements.
-constexpr unsigned low_bits(std::size_t k, std::size_t n) {
-  return static_cast<unsigned>(std::bit_width(n / k) - 1);
-}
-constexpr std::size_t low_bytes(std::size_t k, std::size_t n) {
+MLS_ONE inline unsigned low_bits(std::size_t k, std::size_t n) { return bit_width(n / k) - 1; }
+MLS_ONE inline std::size_t low_bytes(std::size_t k, std::size_t n) {
   return bytes_for(k * low_bits(k, n));
 }
-constexpr std::size_t bitmap_bits(std::size_t k, std::size_t n) {
+MLS_ONE inline std::size_t bitmap_bits(std::size_t k, std::size_t n) {
   return k + ((n - 1) >> low_bits(k, n));
 }
 
 // Bytes of the code of k indices below n. k <= n <= kMostElements. Where k grows, it shrinks by at
 // most one byte.
-constexpr std::size_t index_code_size(std::size_t k, std::size_t n) {
+MLS_ONE inline std::size_t index_code_size(std::size_t k, std::size_t n) {
   return k == 0 ? 0 : low_bytes(k, n) + bytes_for(bitmap_bits(k, n));
 }
 

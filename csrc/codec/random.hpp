@@ -7,9 +7,11 @@
 
 #include <cstdint>
 
+#include "base/one.hpp"
+
 namespace mls {
 
-constexpr std::uint32_t mixed(std::uint32_t x) {
+MLS_ONE constexpr std::uint32_t mixed(std::uint32_t x) {
   x ^= x >> 16;
   x *= 0x7feb352du;
   x ^= x >> 15;
@@ -19,7 +21,7 @@ constexpr std::uint32_t mixed(std::uint32_t x) {
 }
 
 // SplitMix64 (Steele, Lea, Flood 2014): makes keys of numbers that follow one another.
-constexpr std::uint64_t key_of(std::uint64_t seed, std::uint64_t stream) {
+MLS_ONE constexpr std::uint64_t key_of(std::uint64_t seed, std::uint64_t stream) {
   std::uint64_t x = seed + 0x9e3779b97f4a7c15u * (stream + 1);
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
   x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
@@ -27,7 +29,7 @@ constexpr std::uint64_t key_of(std::uint64_t seed, std::uint64_t stream) {
 }
 
 // Streams repeat after 2^32 numbers, unless the index's upper half goes into the key.
-constexpr std::uint32_t random_bits(std::uint64_t key, std::uint64_t index) {
+MLS_ONE constexpr std::uint32_t random_bits(std::uint64_t key, std::uint64_t index) {
   const std::uint64_t own = key + (index >> 32) * 0x9e3779b97f4a7c15u;
   const std::uint32_t once =
       mixed(static_cast<std::uint32_t>(index) ^ static_cast<std::uint32_t>(own));

@@ -36,7 +36,7 @@ MLS_ONE constexpr std::uint32_t times(std::uint32_t a, std::uint32_t b) {
 }
 
 // What `bytes` zero bytes do to a remainder, as a factor: x to the power of 8 bytes.
-constexpr std::uint32_t after_zeros(std::uint64_t bytes) {
+MLS_ONE constexpr std::uint32_t after_zeros(std::uint64_t bytes) {
   std::uint32_t power = 0x80000000u;   // 1
   std::uint32_t square = 0x00800000u;  // x^8
   for (; bytes != 0; bytes >>= 1) {

@@ -12,10 +12,10 @@
 //   Write
 #pragma once
 
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 
+#include "base/bits.hpp"
 #include "codec/random.hpp"
 #include "cuda/dense.hpp"
 
@@ -479,10 +479,6 @@ struct WriteSelected {
       before.above += count_bits(all_above);
       before.ties += count_bits(all_ties);
     }
-  }
-
-  MLS_KERNEL static std::uint32_t count_bits(std::uint32_t bits) {
-    return static_cast<std::uint32_t>(std::popcount(bits));
   }
 };
 

@@ -1,10 +1,10 @@
 // Payloads of selected elements: indices and values to bytes, and bytes added to an array.
 #pragma once
 
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 
+#include "base/bits.hpp"
 #include "codec/index_code.hpp"
 #include "codec/random.hpp"
 #include "codec/sparse.hpp"
@@ -262,9 +262,7 @@ struct CountMarks {
     const std::size_t stretch = team.number() % stretches;
     const std::size_t k = marks.coded.count();
     typename Team::template Each<std::uint32_t> own;
-    team.all([&](int thread) {
-      own[thread] = static_cast<std::uint32_t>(std::popcount(marks.word(stretch, thread, k)));
-    });
+    team.all([&](int thread) { own[thread] = count_bits(marks.word(stretch, thread, k)); });
     const std::uint32_t all = team.exclusive_sum(own);
     team.all([&](int thread) {
       if (thread == 0) counts[team.number()] = all;
@@ -310,13 +308,13 @@ struct ScatterCoded {
     typename Team::template Each<std::uint32_t> ranks;
     team.all([&](int thread) {
       words[thread] = marks.word(team.number(), thread, k);
-      ranks[thread] = static_cast<std::uint32_t>(std::popcount(words[thread]));
+      ranks[thread] = count_bits(words[thread]);
     });
     const std::uint32_t all = team.exclusive_sum(ranks);
     team.all([&](int thread) {
       std::uint32_t rank = ranks[thread];
       for (std::uint32_t word = words[thread]; word != 0; word &= word - 1, ++rank) {
-        const int place = 32 * thread + std::countr_zero(word);
+        const int place = 32 * thread + lowest_bit(word);
         shared.places[rank] = static_cast<std::uint16_t>(place);
       }
     });

@@ -39,7 +39,7 @@ struct CastFormat {
       std::conditional_t<Cast::kWidth == 1, std::uint8_t,
                          std::conditional_t<Cast::kWidth == 2, std::uint16_t, std::uint32_t>>;
 
-  static constexpr std::size_t bytes(std::size_t count) { return count * Cast::kWidth; }
+  MLS_ONE static constexpr std::size_t bytes(std::size_t count) { return count * Cast::kWidth; }
 
   MLS_KERNEL static float value(const std::byte* payload, std::size_t i) {
     return Cast::widen_one(unaligned<Code>(payload + i * Cast::kWidth));
@@ -106,7 +106,7 @@ template <class Kind>
 struct BlockFormat {
   static constexpr std::size_t kBytes = sizeof(float) + kScaled * Kind::kBits / 8;
 
-  static constexpr std::size_t bytes(std::size_t count) {
+  MLS_ONE static constexpr std::size_t bytes(std::size_t count) {
     const std::size_t rest = count % kScaled;
     return count / kScaled * kBytes + (rest > 0 ? sizeof(float) + (rest * Kind::kBits + 7) / 8 : 0);
   }
