@@ -48,7 +48,7 @@ MLS_ONE constexpr std::uint32_t after_zeros(std::uint64_t bytes) {
 
 // A remainder behind which `units` times kBytes zero bytes follow.
 template <std::uint64_t kBytes, int kBits>
-MLS_KERNEL std::uint32_t moved(std::uint32_t remainder, std::uint64_t units) {
+MLS_ONE std::uint32_t moved(std::uint32_t remainder, std::uint64_t units) {
   if constexpr (kBits > 0) {
     constexpr std::uint32_t kFactor = after_zeros(kBytes);
     if ((units & 1) != 0) remainder = times(remainder, kFactor);
@@ -129,13 +129,32 @@ struct SumWords {
   }
 };
 
-// Writes the header; `sum` is of the payload's words.
+// A header that lacks its checksum, and what it leaves behind before the payload's words.
+struct Head {
+  FrameHeader header;
+  std::uint32_t remainder;
+};
+
+MLS_ONE inline Head head_of(FrameHeader header, std::uint64_t length) {
+  header.checksum = 0;
+  header.length = length;
+  std::uint32_t remainder = 0xffffffffu;
+  for (std::size_t i = 0; i < sizeof header / 4; ++i) {
+    std::uint32_t word;
+    __builtin_memcpy(&word, reinterpret_cast<const std::byte*>(&header) + 4 * i, sizeof word);
+    remainder = times(remainder ^ word, after_zeros(4));
+  }
+  return {header, moved<4, 40>(remainder, length / 4)};
+}
+
+// Writes the header; `sum` is of the payload's words. What the host knows of it, it has found out,
+// as one thread of a device takes long for it.
 template <class Where>
 struct WriteHeader {
   static constexpr int kThreads = 32;
   using Shared = Nothing;
 
-  FrameHeader header;
+  Head known;
   Where where;
   const std::uint32_t* sum;
   std::byte* frame;
@@ -144,22 +163,12 @@ struct WriteHeader {
   MLS_KERNEL void operator()(Team& team, Shared&) const {
     team.all([&](int thread) {
       if (thread != 0) return;
-      FrameHeader told = header;
-      told.checksum = 0;
-      told.length = where.length();
-      std::byte bytes[sizeof told];
-      __builtin_memcpy(bytes, &told, sizeof told);
-      std::uint32_t remainder = 0xffffffffu;
-      for (std::size_t i = 0; i < sizeof told / 4; ++i) {
-        std::uint32_t word;
-        __builtin_memcpy(&word, bytes + 4 * i, sizeof word);
-        remainder = times(remainder ^ word, after_zeros(4));
-      }
-      const std::size_t words = where.length() / 4;
-      remainder = moved<4, 40>(remainder, words) ^ *sum;
-      told.checksum = ~with_bytes(remainder, where.place() + 4 * words, where.length() % 4);
-      __builtin_memcpy(bytes, &told, sizeof told);
-      for (std::size_t i = 0; i < sizeof told; ++i) frame[i] = bytes[i];
+      const std::size_t length = where.length();
+      Head head = known;
+      if constexpr (!Where::kOnHost) head = head_of(known.header, length);
+      head.header.checksum =
+          ~with_bytes(head.remainder ^ *sum, where.place() + length / 4 * 4, length % 4);
+      __builtin_memcpy(frame, &head.header, sizeof head.header);
     });
   }
 

@@ -161,31 +161,22 @@ class Codecs {
                            : Feedback::kKind == mls::Feedback::ef21  ? sent.get()
                                                                      : gradient.x;
 
-    const std::size_t enough = spec.sampled ? most - most / 2 : most;
-    Decide decide{now,
-                  Decide::Step::begin,
-                  static_cast<std::uint32_t>(sample.rank),
-                  given ? 0 : static_cast<std::uint32_t>(most),
-                  given ? magnitude_bits(static_cast<float>(spec.amount)) + 1
-                        : static_cast<std::uint32_t>(enough),
-                  static_cast<std::uint32_t>(listed)};
-    const auto at = [&](Decide::Step step) {
-      decide.step = step;
-      machine_.run_all(1, decide);
-    };
-    machine_.zero(now, sizeof(Progress));
-    at(Decide::Step::begin);
+    const std::uint32_t from = given ? magnitude_bits(static_cast<float>(spec.amount)) + 1 : 0;
+    machine_.run_all(1, Begin{now, static_cast<std::uint32_t>(sample.rank), from});
     if (sample.rank > 0) {
-      find(now, OfSample<Feedback>{source, n, sample.key, sample.size}, sample.size);
+      find(now, OfSample<Feedback>{source, n, sample.key, sample.size},
+           ceil_div(sample.size, kTeam));
     }
-    at(Decide::Step::collect);
-    machine_.run(tiles, Collect<Feedback>{source, n, sent.get(), candidates, now});
-    at(Decide::Step::refine);
+    machine_.run(tiles,
+                 Collect<Feedback>{source, n, sent.get(), candidates, given ? nullptr : now});
+    const std::size_t enough = spec.sampled ? most - most / 2 : most;
+    machine_.run_all(
+        1, Refine{now, given ? 0 : static_cast<std::uint32_t>(most),
+                  static_cast<std::uint32_t>(enough), static_cast<std::uint32_t>(listed)});
     if (!given) {
-      find(now, OfCandidates{candidates.values}, listed);
-      find(now, OfEverything{y, n}, n);
+      // all elements are seldom looked at, and then by few teams
+      find(now, OfChosen{candidates.values, y, n}, ceil_div(std::max(listed, n / 64), kTile));
     }
-    at(Decide::Step::settle);
     const Choice choice{y, n, candidates, now};
     machine_.run(tiles, CountTiles{choice, above, ties});
     machine_.run_all(2, AddUpTiles{above, ties, tiles, now});
@@ -217,7 +208,6 @@ class Codecs {
   void encode_drawn(const Spec& spec, const Gradient& gradient, Draw draw, std::byte* frame) {
     const std::size_t n = gradient.count;
     const std::size_t k = k_of(spec, n);
-    const auto progress = machine_.template room<Progress>(1);
     const auto sent = machine_.template room<float>(
         Feedback::kKind == mls::Feedback::ef21 ? std::max<std::size_t>(n, 1) : 1);
     const auto tile_counts = machine_.template room<std::uint32_t>(2 * ceil_div(n, kTile) + 1);
@@ -226,13 +216,10 @@ class Codecs {
     const float* y = gradient.x;
     if constexpr (Feedback::kKind != mls::Feedback::none) {
       // nothing is a candidate: only the gradient is taken in
-      machine_.zero(progress.get(), sizeof(Progress));
-      machine_.run_all(1, Decide{progress.get(), Decide::Step::collect, 0, 0, 0, 0});
       std::uint32_t* const starts = tile_counts.get();
       const Candidates none{nullptr, nullptr, starts, starts + ceil_div(n, kTile), 0};
-      machine_.run(
-          ceil_div(n, kTile),
-          Collect<Feedback>{{gradient.x, gradient.kept}, n, sent.get(), none, progress.get()});
+      machine_.run(ceil_div(n, kTile),
+                   Collect<Feedback>{{gradient.x, gradient.kept}, n, sent.get(), none, nullptr});
       y = Feedback::kKind == mls::Feedback::classic ? gradient.kept : sent.get();
     }
     std::byte* const payload = frame + sizeof(FrameHeader);
@@ -257,21 +244,22 @@ class Codecs {
 
   // Looks for the digits of the wanted-th largest magnitude.
   template <class Of>
-  void find(Progress* progress, const Of& of, std::size_t most) {
-    for (int digit = 0; digit < 3; ++digit) {
-      machine_.run(ceil_div(most, kTile), CountDigits<Of>{of, progress, digit});
-      machine_.run_all(1, PickDigit{progress, Of::kAmong, digit});
+  void find(Progress* progress, const Of& of, std::size_t teams) {
+    for (int digit = 0; digit <= kLastDigit; ++digit) {
+      machine_.run(teams, CountDigits<Of>{of, progress, digit});
+      machine_.run_all(1, PickDigit{progress, Of::kSelects, digit});
     }
   }
 
   template <class Where>
   void seal(const Spec& spec, std::size_t count, std::byte* frame, const Where& where) {
-    const FrameHeader header = header_of(spec, count, 0);  // the device knows its length
+    Head head{header_of(spec, count, 0), 0};
+    if constexpr (Where::kOnHost) head = head_of(head.header, where.length());
     const auto sum = machine_.template room<std::uint32_t>(1);
     machine_.zero(sum.get(), sizeof(std::uint32_t));
     const std::size_t words = payload_bytes(spec, count) / 4;
     machine_.run_few(ceil_div(words, SumWords<Where>::kStretch), SumWords<Where>{where, sum.get()});
-    machine_.run_all(1, WriteHeader<Where>{header, where, sum.get(), frame});
+    machine_.run_all(1, WriteHeader<Where>{head, where, sum.get(), frame});
   }
 
   // Of kMostFrames at most.

@@ -18,11 +18,12 @@ struct Nothing {};
 // What a kernel works on where the number of elements is known to the host, and where the payload
 // begins. See sparse.hpp for those where only the device knows.
 struct Fixed {
+  static constexpr bool kOnHost = true;  // whether the host knows the length
   std::byte* payload;
   std::size_t count;
 
   MLS_KERNEL std::byte* place() const { return payload; }
-  MLS_KERNEL std::size_t length() const { return count; }
+  MLS_ONE std::size_t length() const { return count; }
 };
 
 // What is encoded, and what is kept of it: nothing, the residual, or h.

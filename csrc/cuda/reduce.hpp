@@ -56,6 +56,7 @@ struct ReduceBlocks {
   using Stored = typename As::Stored;
   using Number = typename As::Number;
   static constexpr std::size_t kPack = 16 / sizeof(Stored);  // elements of a thread at a time
+  static constexpr std::uint32_t kAhead = 4;                 // blocks that are read at a time
 
   Blocks call;
 
@@ -89,11 +90,20 @@ struct ReduceBlocks {
 
   MLS_KERNEL void in_order(std::size_t start, std::size_t length, bool whole, Pack& result) const {
     Number sums[kPack];
-    for (std::uint32_t block = 0; block < call.blocks; ++block) {
-      const Pack next = read(call.from[block] + start * sizeof(Stored), length, whole);
-      for (std::size_t k = 0; k < kPack; ++k) {
-        const Number own = As::widen(next.at[k]);
-        sums[k] = block == 0 ? own : combined(sums[k], own);
+    for (std::uint32_t first = 0; first < call.blocks; first += kAhead) {
+      Pack next[kAhead];
+#pragma unroll
+      for (std::uint32_t ahead = 0; ahead < kAhead; ++ahead) {
+        if (first + ahead >= call.blocks) break;
+        next[ahead] = read(call.from[first + ahead] + start * sizeof(Stored), length, whole);
+      }
+#pragma unroll
+      for (std::uint32_t ahead = 0; ahead < kAhead; ++ahead) {
+        if (first + ahead >= call.blocks) break;
+        for (std::size_t k = 0; k < kPack; ++k) {
+          const Number own = As::widen(next[ahead].at[k]);
+          sums[k] = first + ahead == 0 ? own : combined(sums[k], own);
+        }
       }
     }
     for (std::size_t k = 0; k < kPack; ++k) result.at[k] = As::narrow(divided(sums[k]));

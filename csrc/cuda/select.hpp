@@ -1,12 +1,16 @@
 // Which elements are largest, as codec/select.hpp says, without the host: how far it is known is in
 // device memory.
 //
+//   Begin         nothing is known
+//   CountDigits,  a radix select, three digits of 11, 10 and 10 bits from the highest on: of a
+//   PickDigit     sample, for a threshold
 //   Collect       takes the gradient in (error feedback), and lists the candidates: elements that
-//   the
-//                 sample's threshold lets pass, tile by tile
-//   CountDigits,  a radix select, three digits of 11, 10 and 10 bits from the highest on: of the
-//   PickDigit     sample, then of the candidates, or of all elements where these are too few or too
-//                 many for the list
+//                 the threshold lets pass, tile by tile
+//   Refine        says what comes next: candidates are taken, or searched, or all elements are
+//   where
+//                 they are too few or too many for the list
+//   CountDigits,  once more, of these
+//   PickDigit
 //   CountTiles,   where each selected element goes, so that indices ascend
 //   AddUpTiles,
 //   Write
@@ -31,10 +35,9 @@ MLS_KERNEL inline std::uint32_t magnitude_of(float x) { return bits_of(x) & 0x7f
 // In device memory.
 struct Progress {
   Among among;
-  std::uint32_t least;       // candidates have this magnitude or more
   std::uint32_t candidates;  // there are; more than fit in the list are not in it
   std::uint32_t wanted;      // of those whose magnitude begins with the digits that are known
-  std::uint32_t digits;      // these, as a number
+  std::uint32_t digits;      // these, as a number; of the sample they are the threshold
   std::uint32_t from;        // selected are those of this magnitude or more,
   std::uint32_t ties;        // and this many, the first, of the one below
   std::uint32_t above;       // there are of the former,
@@ -42,6 +45,33 @@ struct Progress {
   std::uint32_t histogram[kDigits];
 
   MLS_KERNEL std::uint32_t count() const { return above + (tied < ties ? tied : ties); }
+};
+
+struct Begin {
+  static constexpr int kThreads = 256;
+  using Shared = Nothing;
+
+  Progress* progress;
+  std::uint32_t rank;  // of the sample's element that is the threshold; 0 for none
+  std::uint32_t from;  // where the threshold is given: the least magnitude
+
+  template <class Team>
+  MLS_KERNEL void operator()(Team& team, Shared&) const {
+    team.all([&](int thread) {
+      for (std::size_t k = static_cast<std::size_t>(thread); k < kDigits; k += kThreads) {
+        progress->histogram[k] = 0;
+      }
+      if (thread != 0) return;
+      progress->among = Among::sample;
+      progress->candidates = 0;
+      progress->wanted = rank;
+      progress->digits = 0;
+      progress->from = from;
+      progress->ties = 0;
+      progress->above = 0;
+      progress->tied = 0;
+    });
+  }
 };
 
 // Candidates, in order within a tile. Those of a tile are together.
@@ -64,12 +94,12 @@ struct Collect {
   std::size_t count;
   float* sent;  // y, where it is kept apart from `kept`
   Candidates into;
-  Progress* progress;
+  Progress* progress;  // null: there are no candidates
 
   template <class Team>
   MLS_KERNEL void operator()(Team& team, Shared& shared) const {
     const std::size_t tiles = (count + kTile - 1) / kTile;
-    const std::uint32_t least = progress->least;
+    const std::uint32_t least = progress != nullptr ? progress->digits : 0xffffffffu;
     for (std::size_t tile = team.number(); tile < tiles; tile += team.teams()) {
       typename Team::template Each<Eight> own;
       // of the first group in the lower half of the number, of the second in the upper one
@@ -117,16 +147,17 @@ struct Collect {
   }
 };
 
-// What the digits are counted of: elements 0 to size() of it, while it is its turn.
+// What the digits are counted of, in its turn: at() has size() and magnitude(i).
 template <class Feedback>
 struct OfSample {
-  static constexpr Among kAmong = Among::sample;
+  static constexpr bool kSelects = false;
   Source source;
   std::size_t elements;
   std::uint64_t key;
   std::size_t count;
 
-  MLS_KERNEL std::size_t size(const Progress&) const { return count; }
+  MLS_KERNEL const OfSample& at(const Progress&) const { return *this; }
+  MLS_KERNEL std::size_t size() const { return count; }
   MLS_KERNEL std::uint32_t magnitude(std::size_t i) const {
     const std::size_t at =
         static_cast<std::size_t>(random_bits(key, i) * std::uint64_t{elements} >> 32);
@@ -135,24 +166,33 @@ struct OfSample {
   }
 };
 
-struct OfCandidates {
-  static constexpr Among kAmong = Among::candidates;
-  const float* values;
+struct OfChosen {
+  static constexpr bool kSelects = true;
+  const float* candidates;
+  const float* everything;
+  std::size_t count;  // of everything
 
-  MLS_KERNEL std::size_t size(const Progress& progress) const { return progress.candidates; }
-  MLS_KERNEL std::uint32_t magnitude(std::size_t i) const { return magnitude_of(values[i]); }
+  struct Values {
+    const float* values;
+    std::size_t count;
+
+    MLS_KERNEL std::size_t size() const { return count; }
+    MLS_KERNEL std::uint32_t magnitude(std::size_t i) const { return magnitude_of(values[i]); }
+  };
+
+  MLS_KERNEL Values at(const Progress& progress) const {
+    if (progress.among == Among::everything) return {everything, count};
+    return {candidates, progress.candidates};
+  }
 };
 
-struct OfEverything {
-  static constexpr Among kAmong = Among::everything;
-  const float* values;
-  std::size_t count;
-
-  MLS_KERNEL std::size_t size(const Progress&) const { return count; }
-  MLS_KERNEL std::uint32_t magnitude(std::size_t i) const { return magnitude_of(values[i]); }
-};
+MLS_KERNEL inline bool has_turn(const Progress& progress, bool selects) {
+  return selects ? progress.among == Among::candidates || progress.among == Among::everything
+                 : progress.among == Among::sample;
+}
 
 // Digit 0 is the highest.
+inline constexpr int kLastDigit = 2;
 MLS_KERNEL inline unsigned shift_of(int digit) { return digit == 0 ? 20u : digit == 1 ? 10u : 0u; }
 MLS_KERNEL inline unsigned width_of(int digit) { return digit == 0 ? 11u : 10u; }
 
@@ -169,8 +209,9 @@ struct CountDigits {
 
   template <class Team>
   MLS_KERNEL void operator()(Team& team, Shared& shared) const {
-    if (progress->among != Of::kAmong) return;
-    const std::size_t size = of.size(*progress);
+    if (!has_turn(*progress, Of::kSelects)) return;
+    const auto& counted = of.at(*progress);
+    const std::size_t size = counted.size();
     const std::uint32_t known = progress->digits;
     const unsigned shift = shift_of(digit);
     const std::uint32_t mask = (1u << width_of(digit)) - 1;
@@ -182,7 +223,7 @@ struct CountDigits {
     team.all([&](int thread) {
       for (std::size_t i = team.number() * kThreads + static_cast<std::size_t>(thread); i < size;
            i += team.teams() * kThreads) {
-        const std::uint32_t magnitude = of.magnitude(i);
+        const std::uint32_t magnitude = counted.magnitude(i);
         // the digits above it are known; above the first there are none
         if (digit > 0 && magnitude >> (shift + width_of(digit)) != known) continue;
         Team::add(&shared.histogram[magnitude >> shift & mask], 1);
@@ -196,19 +237,20 @@ struct CountDigits {
   }
 };
 
-// One team.
+// One team. The last digit of what is selected says from where on it is.
 struct PickDigit {
   static constexpr int kThreads = 256;
   using Shared = Nothing;
   static constexpr std::size_t kOwn = kDigits / kThreads;
 
   Progress* progress;
-  Among among;
+  bool selects;
   int digit;
 
   template <class Team>
   MLS_KERNEL void operator()(Team& team, Shared&) const {
-    if (progress->among != among) return;
+    if (!has_turn(*progress, selects)) return;
+    const std::uint32_t known = progress->digits;
     const std::uint32_t wanted = progress->wanted;
     typename Team::template Each<std::uint32_t> before;
     // thread 0 has the highest digits
@@ -223,9 +265,14 @@ struct PickDigit {
       for (std::size_t k = 0; k < kOwn; ++k) {
         const std::uint32_t here = progress->histogram[place(thread, k)];
         if (above < wanted && wanted <= above + here) {
-          progress->digits =
-              progress->digits << width_of(digit) | static_cast<std::uint32_t>(place(thread, k));
+          const std::uint32_t digits =
+              known << width_of(digit) | static_cast<std::uint32_t>(place(thread, k));
+          progress->digits = digits;
           progress->wanted = wanted - above;
+          if (selects && digit == kLastDigit) {
+            progress->from = digits + 1;
+            progress->ties = wanted - above;
+          }
         }
         above += here;
       }
@@ -241,22 +288,14 @@ struct PickDigit {
   }
 };
 
-// One thread's decisions between the passes.
-//
-//   begin    what is looked for first: the rank of the sample, or nothing
-//   collect  the sample's threshold is known
-//   refine   candidates are listed: they are taken, or searched, or all elements are
-//   settle   the digits are known
-struct Decide {
-  enum class Step : std::uint32_t { begin, collect, refine, settle };
+// One thread's decision.
+struct Refine {
   static constexpr int kThreads = 32;
   using Shared = Nothing;
 
   Progress* progress;
-  Step step;
-  std::uint32_t rank;   // of the sample; 0 for none
   std::uint32_t k;      // wanted; 0 where the threshold is given
-  std::uint32_t least;  // the number of candidates that is enough; or the given threshold
+  std::uint32_t least;  // the number of candidates that is enough
   std::uint32_t room;
 
   template <class Team>
@@ -264,36 +303,14 @@ struct Decide {
     team.all([&](int thread) {
       if (thread != 0) return;
       Progress& now = *progress;
-      switch (step) {
-        case Step::begin:
-          now.among = Among::sample;
-          now.wanted = rank;
-          now.from = k == 0 ? least : 0;
-          break;
-        case Step::collect:
-          now.least = k == 0 ? 0xffffffffu : now.digits;
-          break;
-        case Step::refine:
-          refine(now);
-          break;
-        case Step::settle:
-          if (now.among == Among::settled || k == 0) break;
-          now.from = now.digits + 1;
-          now.ties = now.wanted;
-          break;
+      now.digits = 0;
+      now.wanted = k;
+      if (k == 0 || now.candidates < least || now.candidates > room) {
+        now.among = Among::everything;
+      } else {
+        now.among = now.candidates <= k ? Among::settled : Among::candidates;
       }
     });
-  }
-
- private:
-  MLS_KERNEL void refine(Progress& now) const {
-    now.digits = 0;
-    now.wanted = k;
-    if (k == 0 || now.candidates < least || now.candidates > room) {
-      now.among = Among::everything;
-    } else {
-      now.among = now.candidates <= k ? Among::settled : Among::candidates;
-    }
   }
 };
 
