@@ -19,7 +19,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 NATIVE := $(shell find csrc -name '*.cpp' -o -name '*.hpp' -o -name '*.inc' -o -name '*.cu' -o -name '*.cuh' 2>/dev/null)
-NATIVE_TESTS := $(wildcard tests/native/*.cpp tests/native/*.hpp tests/fuzz/*.cpp tests/sim/*.cpp tests/sim/*.hpp tests/device/*.cpp)
+NATIVE_TESTS := $(wildcard tests/native/*.cpp tests/native/*.hpp tests/fuzz/*.cpp tests/sim/*.cpp tests/sim/*.hpp tests/device/*.cpp tests/device/*.hpp)
 PACKAGE := $(shell find mpimlsys -name '*.py' -o -name '*.pyi')
 BUILD := setup.py pyproject.toml requirements-dev.txt $(wildcard build_backend/*.py) \
 	scripts/configure_mpi.sh

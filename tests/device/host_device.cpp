@@ -1,5 +1,6 @@
-// device.hpp without a GPU, for tests: kernels run on the host, streams run at once. Memory is seen
-// by other processes where it lies in a file of /dev/shm that tests/device/standin.py has mapped.
+// device.hpp without a GPU, for tests: kernels run on the host, see host_streams.hpp for when.
+// Memory is seen by other processes where it lies in a file of /dev/shm that
+// tests/device/standin.py has mapped.
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -15,6 +16,7 @@
 #include <set>
 #include <sstream>
 #include <string>
+#include <vector>
 
 #include "base/failure.hpp"
 #include "cuda/blend.hpp"
@@ -24,6 +26,7 @@
 #include "cuda/low_rank.hpp"
 #include "cuda/norm.hpp"
 #include "cuda/reduce.hpp"
+#include "host_streams.hpp"
 
 namespace mls::device {
 namespace {
@@ -66,77 +69,70 @@ class HostDevice final : public Device {
 
   void encode(Stream stream, const Spec& spec, const float* x, std::size_t count, Feedback feedback,
               float* kept, Draw draw, std::byte* frame) override {
-    known(stream);
-    Codecs(machine_).encode(spec, {x, count, feedback, kept}, draw, frame);
+    run(stream,
+        [=, this] { Codecs(machine_).encode(spec, {x, count, feedback, kept}, draw, frame); });
   }
 
   void decode(Stream stream, const Spec& spec, std::size_t count, const std::byte* frame,
               std::size_t bytes, float* into) override {
-    known(stream);
-    Codecs(machine_).decode(spec, count, frame, bytes, into);
+    run(stream, [=, this] { Codecs(machine_).decode(spec, count, frame, bytes, into); });
   }
 
   void add(Stream stream, const Spec& spec, std::size_t count,
            std::span<const std::span<const std::byte>> frames, float factor, float* into) override {
-    known(stream);
-    Codecs(machine_).add(spec, count, frames, factor, into);
+    const std::vector<std::span<const std::byte>> all(frames.begin(), frames.end());
+    run(stream, [=, this] { Codecs(machine_).add(spec, count, all, factor, into); });
   }
 
   void clear(Stream stream, const Spec& spec, std::size_t count, const std::byte* frame,
              std::size_t bytes, float* into) override {
-    known(stream);
-    Codecs(machine_).clear(spec, count, frame, bytes, into);
+    run(stream, [=, this] { Codecs(machine_).clear(spec, count, frame, bytes, into); });
   }
 
   void blend(Stream stream, std::size_t count, float a, const float* x, float b, const float* y,
              float* into) override {
-    known(stream);
-    device::blend(machine_, {count, a, x, b, y, into});
+    run(stream, [=, this] { device::blend(machine_, {count, a, x, b, y, into}); });
   }
 
   void squares(Stream stream, const float* x, std::size_t count, double* into) override {
-    known(stream);
-    device::squares(machine_, x, count, into);
+    run(stream, [=, this] { device::squares(machine_, x, count, into); });
   }
 
   void clip(Stream stream, float* x, std::size_t count, double most) override {
-    known(stream);
-    device::clip(machine_, x, count, most);
+    run(stream, [=, this] { device::clip(machine_, x, count, most); });
   }
 
   void reduce(Stream stream, const Combine& how, std::span<const std::byte* const> from,
               std::span<std::byte* const> into, std::size_t count) override {
-    known(stream);
-    reduce_blocks(machine_, how.dtype, blocks_of(how, from, into, count));
+    const Blocks blocks = blocks_of(how, from, into, count);
+    run(stream, [=, this] { reduce_blocks(machine_, how.dtype, blocks); });
   }
 
   void multiply_q(Stream stream, const Factored& shape, const float* m, const float* q,
                   float* p) override {
-    known(stream);
-    device::multiply_q(machine_, shape, m, q, p);
+    run(stream, [=, this] { device::multiply_q(machine_, shape, m, q, p); });
   }
 
   void multiply_p(Stream stream, const Factored& shape, const float* m, const float* p,
                   float* q) override {
-    known(stream);
-    device::multiply_p(machine_, shape, m, p, q);
+    run(stream, [=, this] { device::multiply_p(machine_, shape, m, p, q); });
   }
 
   void expand(Stream stream, const Factored& shape, const float* p, const float* q,
               float* m) override {
-    known(stream);
-    device::expand(machine_, shape, p, q, m);
+    run(stream, [=, this] { device::expand(machine_, shape, p, q, m); });
   }
 
   void add_expanded(Stream stream, const Factored& shape, const float* p, const float* q,
                     float factor, float* m) override {
-    known(stream);
-    device::add_expanded(machine_, shape, p, q, factor, m);
+    run(stream, [=, this] { device::add_expanded(machine_, shape, p, q, factor, m); });
   }
 
   void* allocate(std::size_t bytes, Stream stream) override {
-    known(stream);
-    return allocate_shared(bytes);
+    void* const memory = ::operator new(bytes, std::align_val_t(256));
+    std::memset(memory, kGarbage, bytes);
+    run(stream, [=] { std::memset(memory, 0, bytes); });
+    return memory;
   }
 
   void* allocate_shared(std::size_t bytes) override {
@@ -145,30 +141,37 @@ class HostDevice final : public Device {
     return memory;
   }
 
-  void release(void* memory, const Stream*) noexcept override {
-    ::operator delete(memory, std::align_val_t(256));
+  void release(void* memory, const Stream* stream) noexcept override {
+    const auto give_back = [=] { ::operator delete(memory, std::align_val_t(256)); };
+    if (stream != nullptr) {
+      try {
+        return streams_.run(*stream, give_back);
+      } catch (const Failure&) {  // the stream is gone, and with it what was to be done
+      }
+    }
+    streams_.finish();
+    give_back();
   }
 
   void zero(Stream stream, void* memory, std::size_t bytes) override {
-    known(stream);
-    machine_.zero(memory, bytes);
+    run(stream, [=, this] { machine_.zero(memory, bytes); });
   }
 
   void copy(Stream stream, void* into, const void* from, std::size_t bytes) override {
-    known(stream);
-    machine_.copy(into, from, bytes);
+    run(stream, [=, this] { machine_.copy(into, from, bytes); });
   }
 
   void copy_rows(Stream stream, void* into, std::size_t into_step, const void* from,
                  std::size_t from_step, std::size_t bytes, std::size_t rows) override {
-    known(stream);
     if (bytes > into_step || bytes > from_step) {
       throw Failure(FailureKind::config, "the GPU: copying rows: they overlap");
     }
-    for (std::size_t row = 0; row < rows; ++row) {
-      machine_.copy(static_cast<std::byte*>(into) + row * into_step,
-                    static_cast<const std::byte*>(from) + row * from_step, bytes);
-    }
+    run(stream, [=, this] {
+      for (std::size_t row = 0; row < rows; ++row) {
+        machine_.copy(static_cast<std::byte*>(into) + row * into_step,
+                      static_cast<const std::byte*>(from) + row * from_step, bytes);
+      }
+    });
   }
 
   void pin(void* memory, std::size_t) override {
@@ -185,51 +188,25 @@ class HostDevice final : public Device {
     }
   }
 
-  Stream make_stream() override {
-    const std::scoped_lock lock(mutex_);
-    streams_.insert(++last_);
-    return last_;
-  }
+  Stream make_stream() override { return streams_.make(); }
+  void drop_stream(Stream stream) noexcept override { streams_.drop(stream); }
+  Event make_event(bool shared, bool) override { return streams_.make_event(shared); }
+  void drop_event(Event event) noexcept override { streams_.drop_event(event); }
+  void record(Event event, Stream stream) override { streams_.record(event, stream); }
+  void follow(Stream stream, Event event) override { streams_.follow(stream, event); }
+  bool ready(Event event) override { return streams_.ready(event); }
 
-  void drop_stream(Stream stream) noexcept override {
-    const std::scoped_lock lock(mutex_);
-    streams_.erase(stream);
-  }
-
-  Event make_event(bool, bool) override {
-    const std::scoped_lock lock(mutex_);
-    events_[++last_] = {};
-    return last_;
-  }
-
-  void drop_event(Event event) noexcept override {
-    const std::scoped_lock lock(mutex_);
-    events_.erase(event);
-  }
-
-  void record(Event event, Stream stream) override {
-    known(stream);
-    const std::scoped_lock lock(mutex_);
-    events_.at(event) = Clock::now();
-  }
-
-  void follow(Stream stream, Event event) override {
-    known(stream);
-    const std::scoped_lock lock(mutex_);
-    static_cast<void>(events_.at(event));
-  }
-
-  bool ready(Event event) override {
-    const std::scoped_lock lock(mutex_);
-    static_cast<void>(events_.at(event));
+  bool wait(Event event, double seconds) override {
+    const auto end = Clock::now() + std::chrono::duration<double>(seconds);
+    while (!ready(event)) {
+      if (Clock::now() > end) return false;
+      std::this_thread::sleep_for(std::chrono::microseconds(20));
+    }
     return true;
   }
 
-  bool wait(Event event, double) override { return ready(event); }
-
   double seconds_between(Event from, Event to) override {
-    const std::scoped_lock lock(mutex_);
-    return std::chrono::duration<double>(events_.at(to) - events_.at(from)).count();
+    return streams_.when(to) - streams_.when(from);
   }
 
   Shared share(const void* memory) override {
@@ -259,32 +236,26 @@ class HostDevice final : public Device {
     seen_.erase(found);
   }
 
-  // Events of others are past when one hears of them.
-  std::string share_event(Event event) override { return "event " + std::to_string(event); }
-  Event see_event(const std::string& handle) override {
-    if (!handle.starts_with("event ")) {
-      throw Failure(FailureKind::config, "this is no handle of an event");
-    }
-    return make_event(true, false);
-  }
+  std::string share_event(Event event) override { return streams_.share_event(event); }
+  Event see_event(const std::string& handle) override { return streams_.see_event(handle); }
 
  private:
-  // 0 is the stream that every program has.
-  void known(Stream stream) {
-    const std::scoped_lock lock(mutex_);
-    if (stream > 2 && !streams_.contains(stream)) {
-      throw Failure(FailureKind::config, "the GPU: there is no such stream");
-    }
+  // Kernels run one at a time.
+  template <class Body>
+  void run(Stream stream, Body body) {
+    streams_.run(stream, [this, body] {
+      const std::scoped_lock lock(running_);
+      body();
+    });
   }
 
   const int number_;
   HostMachine machine_;
+  std::mutex running_;
   std::mutex mutex_;
-  std::uintptr_t last_ = 100;
   std::set<void*> pinned_;
-  std::set<Stream> streams_;
-  std::map<Event, Clock::time_point> events_;
   std::map<void*, std::size_t> seen_;
+  Streams streams_;
 };
 
 }  // namespace

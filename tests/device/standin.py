@@ -1,6 +1,7 @@
 """A stand-in for a GPU: the extension for GPUs with its kernels compiled for the host.
 
-``build(folder)`` compiles it; ``use(path)`` makes it the extension of this process, and ``Array``
+``build(folder)`` compiles it; ``use(path)`` makes it the extension of this process, with streams
+that take their time where ``MLS_STANDIN_LATE`` is in the environment (host_streams.hpp). ``Array``
 is an array in the "memory of the device": it has the CUDA array interface and nothing of NumPy's,
 so that code that takes it for a NumPy array fails.
 """
@@ -84,8 +85,14 @@ class Array:
         self._values = np.frombuffer(self._memory, values.dtype, values.size).reshape(values.shape)
         self._values[...] = values
 
+    def __del__(self):
+        # as libraries that give memory back in the order of the stream
+        if not sys.is_finalizing():
+            finish(self._stream)
+
     @property
     def host(self):
+        finish(self._stream)
         return self._values.copy()
 
     @property
@@ -104,9 +111,20 @@ class Array:
         }
 
 
+def finish(stream):
+    """Wait for what a caller's stream has to do, and for no other."""
+    from mpimlsys.device.gpu import _opened
+
+    for gpu in _opened.values():
+        with gpu.event() as done:
+            gpu.native.record(done, stream or 0)
+            gpu.wait(done, 60, "the caller's stream")
+
+
 def host(array):
     """A copy of any array with the CUDA array interface."""
     about = array.__cuda_array_interface__
+    finish(about.get("stream"))
     dtype = np.dtype(array.dtype or about["typestr"])
     nbytes = int(np.prod(about["shape"])) * dtype.itemsize
     memory = ctypes.string_at(about["data"][0], nbytes) if nbytes else b""
