@@ -70,7 +70,7 @@ def codecs(result: Mapping[str, Any]) -> list[str]:
                     number(row["ratio_to_copy"], 1, "{:.1%}"),
                     goal(row, GOALS.get(key(row)), row["ratio_to_copy"], "{:.0%}"),
                     number(row["ratio_to_torch_topk"], 1, "{:.1f} x")
-                    + number(row["torch_topk_s"], 1e3, " its {:.3f} ms"),
+                    + number(row["torch_topk_s"], 1e3, " (of {:.3f} ms)"),
                     goal(
                         row,
                         TOPK_GOAL if key(row) == TOPK_GOAL_OF else None,
