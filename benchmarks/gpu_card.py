@@ -20,14 +20,16 @@ TIMEOUT_S = 60.0
 
 @dataclass
 class Report:
-    """How often a law was looked at, and where it did not hold."""
+    """How often a law was looked at, at what last, and where it did not hold."""
 
     checked: int = 0
+    last: str = ""
     failures: list[str] = field(default_factory=list)
 
     def check(self, holds: bool, what: str) -> None:
         """Count one look."""
         self.checked += 1
+        self.last = what
         if not holds:
             self.failures.append(what)
 

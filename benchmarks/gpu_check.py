@@ -3,9 +3,9 @@
     python benchmarks/gpu_check.py --out FOLDER
 
 Every part is a process with a deadline of its own, and its outcome is written as soon as it ends,
-so that no part costs the others theirs: ``summary.md`` with tables, ``summary.json``, and what each
-part printed. Exit status 1 when a part failed, 0 otherwise; a part whose program is not there is
-skipped.
+so that no part costs the others theirs: ``summary.md`` with tables, ``summary.json``, what each
+part printed, and all of these in ``results.tar.gz``. Exit status 1 when a part failed, 0
+otherwise; a part whose program is not there is skipped. gpu_parts.py says what runs.
 """
 
 from __future__ import annotations
@@ -14,44 +14,24 @@ import argparse
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import gpu_parts
 import gpu_tables
+from gpu_parts import Part
 
-ROOT = Path(__file__).resolve().parent.parent
 LIMIT_S = 460.0
 GRACE_S = 10.0  # for a launcher to end its ranks
-LAWS = str(ROOT / "benchmarks" / "gpu_laws.py")
-COLLECTIVES = str(ROOT / "benchmarks" / "gpu_collectives.py")
-TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
-RANKS = (2, 4)
-
-
-@dataclass(frozen=True)
-class Part:
-    """One process.
-
-    Attributes:
-        name: of the part; its files begin with it.
-        command: what to run; empty when that is not there, for the reason ``missing``.
-        limit_s: seconds until it is ended.
-        additions: to the environment.
-    """
-
-    name: str
-    command: Sequence[str]
-    limit_s: float
-    additions: tuple[tuple[str, str], ...] = ()
-    missing: str = ""
+PACKED = "results.tar.gz"
 
 
 @dataclass(frozen=True)
@@ -65,52 +45,14 @@ class Outcome:
     result: dict[str, Any] | None = None
 
 
-def python() -> str:
-    """The interpreter that has the package: this one, else that of ``make install``."""
-    own = ROOT / ".venv" / "bin" / "python"
-    return sys.executable if find_spec("mpimlsys") or not own.exists() else str(own)
-
-
-def is_built() -> bool:
-    """Whether the extension for GPUs is there."""
-    return any((ROOT / "mpimlsys").glob("_native_cuda*.so"))
-
-
-def parts() -> list[Part]:
-    """What to run once the extension is there."""
-    run, package = python(), [python(), "-m", "mpimlsys"]
-    found = [
-        Part("doctor", [*package, "doctor"], 120),
-        Part("laws", [run, LAWS], 120),
-        Part("codecs", [*package, "bench", "codecs", "--device", "cuda", "--json"], 150),
-    ]
-    beside = Path(run).with_name("mpirun")
-    mpirun = str(beside) if beside.exists() else shutil.which("mpirun") or ""
-    root = tuple((f"OMPI_ALLOW_RUN_AS_ROOT{end}", "1") for end in ("", "_CONFIRM"))
-
-    def with_ranks(name: str, ranks: int, command: Sequence[str]) -> Part:
-        start = [mpirun, "--oversubscribe", "-n", str(ranks), *command] if mpirun else []
-        return Part(name, start, 60, root, missing="there is no mpirun")
-
-    found.append(with_ranks("collectives", 2, [run, COLLECTIVES]))
-    for ranks in RANKS:
-        command = [*package, "bench", "allreduce", "--device", "cuda", "--json"]
-        found.append(with_ranks(f"allreduce-{ranks}", ranks, command))
-    sanitizer = shutil.which("compute-sanitizer") or shutil.which(
-        "/usr/local/cuda/bin/compute-sanitizer"
-    )
-    for tool in TOOLS:
-        found.append(
-            Part(
-                tool,
-                [sanitizer, "--tool", tool, "--error-exitcode", "86", run, LAWS, "--reduced"]
-                if sanitizer
-                else [],
-                90,
-                missing="there is no compute-sanitizer",
-            )
-        )
-    return found
+def attempt(part: Part, folder: Path, left_s: float) -> Outcome:
+    """Run a part; whatever goes wrong is this part's failure."""
+    started = time.monotonic()
+    try:
+        return carry_out(part, folder, left_s)
+    except Exception as error:  # noqa: BLE001 the other parts are still to be run
+        seconds = time.monotonic() - started
+        return Outcome(part.name, "failed", seconds, f"{type(error).__name__}: {error}")
 
 
 def carry_out(part: Part, folder: Path, left_s: float) -> Outcome:
@@ -124,8 +66,8 @@ def carry_out(part: Part, folder: Path, left_s: float) -> Outcome:
     with out.open("w") as standard, err.open("w") as errors:
         process = subprocess.Popen(
             part.command,
-            cwd=ROOT,
-            env={**os.environ, **dict(part.additions)},
+            cwd=gpu_parts.ROOT,
+            env={**gpu_parts.environment(), **dict(part.additions)},
             stdin=subprocess.DEVNULL,
             stdout=standard,
             stderr=errors,
@@ -137,13 +79,13 @@ def carry_out(part: Part, folder: Path, left_s: float) -> Outcome:
             status = None
             end(process)
     seconds = time.monotonic() - started
-    if status is None:
-        return Outcome(part.name, "too slow", seconds, f"ended after {seconds:.0f} s")
     printed = out.read_text(errors="replace")
-    if status:
-        why = reason(err.read_text(errors="replace")) or reason(printed)
-        return Outcome(part.name, "failed", seconds, f"exit status {status}: {why}")
     result = result_of(printed)
+    if status is None:
+        return Outcome(part.name, "too slow", seconds, f"ended after {seconds:.0f} s", result)
+    if status:
+        why = wrong(result) or reason(err.read_text(errors="replace")) or reason(printed)
+        return Outcome(part.name, "failed", seconds, f"exit status {status}: {why}", result)
     return Outcome(part.name, "ok", seconds, "" if result else reason(printed), result)
 
 
@@ -165,20 +107,44 @@ def reason(text: str) -> str:
 
 
 def result_of(printed: str) -> dict[str, Any] | None:
-    """The JSON object of a benchmark, which is its last line."""
-    line = (printed.splitlines() or [""])[-1]
-    return json.loads(line) if line.startswith("{") else None
+    """The JSON object of a benchmark, its last line but for what a launcher says."""
+    for line in reversed(printed.splitlines()):
+        if line.startswith("{"):
+            try:
+                return json.loads(line)
+            except ValueError:  # it was ended in the middle of the line
+                return None
+    return None
+
+
+def wrong(result: dict[str, Any] | None) -> str:
+    """What a benchmark found to be wrong."""
+    mistakes = [row["wrong"] for row in (result or {}).get("rows", []) if row.get("wrong")]
+    return f"{len(mistakes)} rows are wrong: {mistakes[0]}" if mistakes else ""
 
 
 def write(outcomes: Sequence[Outcome], folder: Path) -> None:
-    """The summaries, of all parts so far."""
+    """The summaries of all parts so far, and everything in one file."""
     told = [asdict(outcome) for outcome in outcomes]
     (folder / "summary.json").write_text(json.dumps(told, indent=2) + "\n")
     (folder / "summary.md").write_text(gpu_tables.summary(told))
+    pack(folder)
+
+
+def pack(folder: Path) -> None:
+    """Make the one file anew; what was there stays until that is done."""
+    unfinished = folder / f"{PACKED}.part"
+    with tarfile.open(unfinished, "w:gz") as packed:
+        for path in sorted(folder.iterdir()):
+            if path.is_file() and not path.name.startswith(PACKED):
+                packed.add(path, f"results/{path.name}")
+    unfinished.replace(folder / PACKED)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     folder = parser.parse_args().out
     folder.mkdir(parents=True, exist_ok=True)
@@ -186,17 +152,29 @@ def main() -> int:
     deadline = time.monotonic() + LIMIT_S
     outcomes: list[Outcome] = []
 
-    def run(part: Part) -> None:
-        outcomes.append(carry_out(part, folder, deadline - time.monotonic()))
-        last = outcomes[-1]
-        print(f"{last.name}: {last.status}, {last.seconds:.0f} s. {last.why}", flush=True)
-        write(outcomes, folder)
+    def run(stages: Sequence[Sequence[Part]]) -> None:
+        for parts in stages:
+            left_s = deadline - time.monotonic()
+            with ThreadPoolExecutor(len(parts)) as pool:
+                started = [pool.submit(attempt, part, folder, left_s) for part in parts]
+                for one in as_completed(started):
+                    outcomes.append(one.result())
+                    told(outcomes, folder)
 
-    if not is_built():
-        run(Part("build", ["make", "install"], 240, (("MPIMLSYS_CUDA", "1"),)))
-    for part in parts():
-        run(part)
+    if not gpu_parts.is_built():
+        run(gpu_parts.building())
+    run(gpu_parts.checking())
     return 0 if all(one.status in ("ok", "skipped") for one in outcomes) else 1
+
+
+def told(outcomes: Sequence[Outcome], folder: Path) -> None:
+    """Print the last outcome and write all; parts go on when that fails, as on a full disk."""
+    last = outcomes[-1]
+    print(f"{last.name}: {last.status}, {last.seconds:.0f} s. {last.why}", flush=True)
+    try:
+        write(outcomes, folder)
+    except Exception as error:  # noqa: BLE001 the other parts are still to be run
+        print(f"not written: {type(error).__name__}: {error}", flush=True)
 
 
 if __name__ == "__main__":

@@ -36,9 +36,8 @@ def halved(lanes: Any) -> Any:
     return lanes[:, 0]
 
 
-def norms(card: Card, *, reduced: bool) -> Report:
+def norms(card: Card, report: Report, *, reduced: bool) -> None:
     """Squares to the last bit, clipping by the factor of the CPU, and rows to and fro."""
-    report = Report()
     device, stream = card.device, card.stream
     for size in REDUCED_SIZES if reduced else SIZES:
         x = np.random.default_rng(size).standard_normal(size, np.float32)
@@ -69,4 +68,3 @@ def norms(card: Card, *, reduced: bool) -> Report:
         spread = np.zeros((rows, step), np.float32)
         spread[:, :length] = wanted
         report.check(np.array_equal(card.get(back)[0], spread.reshape(-1)), f"{what}: spread")
-    return report

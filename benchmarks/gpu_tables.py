@@ -20,19 +20,11 @@ STAGED_GOAL_OF = ("staged", 64 << 20)
 
 
 def summary(outcomes: Sequence[Mapping[str, Any]]) -> str:
-    """All parts, then a table for each benchmark that ended well."""
+    """All parts, then a table for each benchmark that printed its rows."""
     lines = ["# GPU check", ""]
     lines += table(
         ("part", "outcome", "seconds", "said"),
-        (
-            (
-                one["name"],
-                one["status"],
-                f"{one['seconds']:.0f}",
-                "" if one["result"] else one["why"],
-            )
-            for one in outcomes
-        ),
+        ((one["name"], one["status"], f"{one['seconds']:.0f}", one["why"]) for one in outcomes),
     )
     for one in outcomes:
         if one["result"] is not None:
@@ -41,17 +33,19 @@ def summary(outcomes: Sequence[Mapping[str, Any]]) -> str:
 
 
 def of_benchmark(result: Mapping[str, Any]) -> list[str]:
-    """The rows of a benchmark's JSON."""
-    if result["benchmark"] == "device codecs":
-        return codecs(result)
-    return allreduce(result)
+    """The rows of a benchmark's JSON, or why there is no table of them."""
+    try:
+        return codecs(result) if result["benchmark"] == "device codecs" else allreduce(result)
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        return [f"No table: {type(error).__name__}: {error}"]
 
 
 def codecs(result: Mapping[str, Any]) -> list[str]:
     """One line for each codec and operation."""
     rows = result["rows"]
+    repeats = max(row["repeats"] for row in rows)
     return [
-        f"{result['device']}, float32, medians of {rows[0]['repeats']} repetitions.",
+        f"{result['device']}, float32, medians of {repeats} repetitions.",
         "",
         *table(
             (
@@ -70,12 +64,15 @@ def codecs(result: Mapping[str, Any]) -> list[str]:
                     row["codec"],
                     row["operation"],
                     f"{row['bytes'] / 2**20:g}",
-                    f"{1e3 * row['median_s']:.3f}",
-                    f"{row['bytes_per_s'] / 1e9:.0f} of {row['copy_bytes_per_s'] / 1e9:.0f}",
-                    f"{row['ratio_to_copy']:.1%}",
-                    goal(GOALS.get(key(row)), row["ratio_to_copy"], "{:.0%}"),
-                    times(row["ratio_to_torch_topk"]),
+                    row["wrong"] or milliseconds(row["median_s"]),
+                    number(row["bytes_per_s"], 1e-9, "{:.0f}")
+                    + number(row["copy_bytes_per_s"], 1e-9, " of {:.0f}"),
+                    number(row["ratio_to_copy"], 1, "{:.1%}"),
+                    goal(row, GOALS.get(key(row)), row["ratio_to_copy"], "{:.0%}"),
+                    number(row["ratio_to_torch_topk"], 1, "{:.1f} x")
+                    + number(row["torch_topk_s"], 1e3, " (of {:.3f} ms)"),
                     goal(
+                        row,
                         TOPK_GOAL if key(row) == TOPK_GOAL_OF else None,
                         row["ratio_to_torch_topk"],
                         "{:.0f} x",
@@ -99,6 +96,7 @@ def allreduce(result: Mapping[str, Any]) -> list[str]:
                 "algorithm",
                 "ms",
                 "in a row: ms",
+                "copy: GB/s",
                 "of the copy",
                 "goal",
                 "to, from host, on host: ms",
@@ -109,19 +107,22 @@ def allreduce(result: Mapping[str, Any]) -> list[str]:
                 (
                     str(row["bytes"]),
                     row["algorithm"],
-                    f"{1e3 * row['median_s']:.3f}",
-                    f"{1e3 * row['in_a_row_s']:.3f}",
-                    f"{row['ratio_to_copy']:.0%}",
+                    row["wrong"] or milliseconds(row["median_s"]),
+                    milliseconds(row["in_a_row_s"]),
+                    number(row["copy_bytes_per_s"], 1e-9, "{:.0f}"),
+                    number(row["ratio_to_copy"], 1, "{:.0%}"),
                     goal(
+                        row,
                         SHARED_GOAL if whose(row) == SHARED_GOAL_OF else None,
                         row["ratio_to_copy"],
                         "{:.0%}",
                     ),
                     ", ".join(
-                        f"{1e3 * row[name]:.3f}" for name in ("to_host_s", "from_host_s", "host_s")
+                        milliseconds(row[name]) for name in ("to_host_s", "from_host_s", "host_s")
                     ),
-                    f"{row['ratio_to_slower_of_host']:.0%}",
+                    number(row["ratio_to_slower_of_host"], 1, "{:.0%}"),
                     goal(
+                        row,
                         STAGED_GOAL if whose(row) == STAGED_GOAL_OF else None,
                         row["ratio_to_slower_of_host"],
                         "{:.0%}",
@@ -143,14 +144,21 @@ def whose(row: Mapping[str, Any]) -> tuple[str, int]:
     return row["algorithm"], row["bytes"]
 
 
-def times(ratio: float | None) -> str:
-    return "" if ratio is None else f"{ratio:.1f} x"
+def milliseconds(seconds: float | None) -> str:
+    return number(seconds, 1e3, "{:.3f}")
 
 
-def goal(wanted: float | None, found: float | None, how: str) -> str:
-    """The goal, and whether it was met."""
+def number(value: float | None, factor: float, how: str) -> str:
+    """In a unit; nothing where it was not measured."""
+    return "" if value is None else how.format(value * factor)
+
+
+def goal(row: Mapping[str, Any], wanted: float | None, found: float | None, how: str) -> str:
+    """The goal, and whether a row meets it."""
     if wanted is None:
         return ""
+    if row["wrong"]:
+        return f"{how.format(wanted)}: wrong"
     if found is None:
         return f"{how.format(wanted)}: not measured"
     return f"{how.format(wanted)}: {'met' if found >= wanted else 'missed'}"

@@ -16,6 +16,7 @@ FLAGS = [
     "-std=c++20",
     "-O3",
     "-fmad=false",  # as on the host: -ffp-contract=off
+    "--threads=0",  # all architectures at the same time
     "-Werror=all-warnings",
     "-Xcompiler=-fPIC,-fvisibility=hidden,-Wall,-Wextra,-Wshadow,-Wno-unknown-pragmas",
 ]

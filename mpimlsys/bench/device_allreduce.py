@@ -1,7 +1,8 @@
 """All-reduce of arrays on GPUs, beside the GPU's own copy and the way over the host.
 
 Before each repetition every rank writes its input anew, outside the timing, which is of the slowest
-rank; results are checked. An algorithm is timed
+rank; results are checked, and a row whose sum was wrong on some rank says so. Arrays of all sizes
+are slices of one allocation, which the other ranks open once. An algorithm is timed
 
     alone     from the call until the result is in the GPU's memory, by the host's clock
     in a row  one of several that are started one after the other, each of an array of its own, as
@@ -11,8 +12,10 @@ rank; results are checked. An algorithm is timed
 run:
 
     copy      from GPU memory to GPU memory, by one rank while the others wait: bytes read and
-              written per second, by the device's events
-    to host,  from pinned memory and to it, by all ranks together: bytes per second of a rank
+              written per second of several in a row, by the device's events, which come behind
+              copies of the largest size: these last longer than it takes to start the timed ones,
+              and leave nothing of them in a cache
+    to host,  to pinned memory and from it, by all ranks together: by the device's events
     from host
     host      our all-reduce of as many bytes in ``ctx.empty``
 """
@@ -45,6 +48,8 @@ SIZES = "64KiB,1MiB,16MiB,64MiB,256MiB"
 _BUDGET_BYTES = 1 << 30  # of each algorithm and size
 _REPEATS = (7, 100)
 _IN_A_ROW = (2, 8)
+_AHEAD = 4  # copies that the timed ones are started behind
+_ALIGNED = 256  # bytes
 _WARMUP = 2
 _TIMEOUT_S = 60.0
 _ROW = " in a row"  # behind an algorithm's name
@@ -53,13 +58,14 @@ _ROW = " in a row"  # behind an algorithm's name
 class OnGpu:
     """float32 in memory of the package, as any library's array shows itself."""
 
-    def __init__(self, gpu: device.Gpu, count: int) -> None:
-        self.memory = Memory(gpu, 4 * count)
+    def __init__(self, memory: Memory, count: int, start: int = 0) -> None:
+        self.memory = memory
+        self.address = memory.address + start
         self.count = count
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
-        where = {"data": (self.memory.address, False), "strides": None, "version": 3}
+        where = {"data": (self.address, False), "strides": None, "version": 3}
         return {"shape": (self.count,), "typestr": "<f4", **where}
 
 
@@ -69,28 +75,30 @@ def run(*, sizes: str, algorithms: str, as_json: bool) -> int:
     for name in names:
         if name not in ALGORITHMS:
             raise ConfigError(f"{name!r} is none of {', '.join(ALGORITHMS)}.")
-    result = measure([bytes_of(text) for text in sizes.split(",")], names)
-    if mls.init().is_root:
-        if as_json:
-            print(json.dumps(result))
-        else:
-            _print(result)
-    return 0
+    result: dict[str, Any] = {"benchmark": "allreduce", "dtype": "float32", "rows": []}
+    rows = result["rows"]
+    try:
+        measure([bytes_of(text) for text in sizes.split(",")], names, result)
+    finally:  # also the sizes before one that fails
+        if rows and mls.init().is_root:
+            if as_json:
+                print(json.dumps(result), flush=True)
+            else:
+                _print(result)
+    return 1 if any(row["wrong"] for row in rows) else 0
 
 
-def measure(sizes: Sequence[int], algorithms: Sequence[str]) -> dict[str, Any]:
+def measure(sizes: Sequence[int], algorithms: Sequence[str], result: dict[str, Any]) -> None:
     """Time float32 sums in place. Collective.
 
     Args:
         sizes: in bytes.
         algorithms: as :func:`mpimlsys.allreduce` takes them for arrays on GPUs, or ``"staged"``.
-
-    Returns:
-        ``rows`` with a row per size and algorithm, and what was measured where.
+        result: gets what was measured where; its ``rows`` a row per size and algorithm, as soon as
+            the size is done. ``wrong`` of a row says which sums were.
 
     Raises:
-        ConfigError: one rank only, or there is no GPU.
-        AssertionError: a result is wrong.
+        ConfigError: one rank only, or there is no GPU, or no memory.
     """
     ctx = mls.init()
     if ctx.size < 2:
@@ -102,42 +110,77 @@ def measure(sizes: Sequence[int], algorithms: Sequence[str]) -> dict[str, Any]:
     numbers = ctx.gather(np.array([gpu.number, ctx.node], np.int64))
     own = numbers == numbers[ctx.rank]
     sharing = int(own.all(axis=1).sum())
-    staged = device.open_queue(ctx, ctx.peers, OnGpu(gpu, 1), shared=False)
-    rows = []
-    for size in sizes:
-        rows += _Size(ctx, gpu, staged, size // 4, sharing).rows(algorithms)
-    return {
-        "benchmark": "allreduce",
+    with ctx.together():
+        blocks = Blocks(gpu, sizes)
+    staged = device.open_queue(ctx, ctx.peers, OnGpu(blocks.arrays, 1), shared=False)
+    result |= {
         "device": gpu.native.info()["name"],
         "ranks": ctx.size,
         "nodes": ctx.node_count,
         "ranks_of_a_gpu": sharing,
-        "dtype": "float32",
-        "rows": rows,
     }
+    for size in sizes:
+        measured = _Size(ctx, gpu, blocks, staged, size // 4, sharing).rows(algorithms)
+        result["rows"] += measured
+    blocks.pinned.close()
+
+
+def in_a_row(nbytes: int) -> int:
+    """How many arrays of a size are reduced one after the other."""
+    return min(max(_BUDGET_BYTES // nbytes, _IN_A_ROW[0]), _IN_A_ROW[1])
+
+
+def step_of(nbytes: int) -> int:
+    """Bytes from one array to the next in their allocation."""
+    return -(-nbytes // _ALIGNED) * _ALIGNED
+
+
+class Blocks:
+    """The memory of all sizes.
+
+    Attributes:
+        arrays: for those that are reduced.
+        source: for what is in them at first.
+        other: what is copied to, to keep the GPU busy.
+        host: pinned.
+    """
+
+    def __init__(self, gpu: device.Gpu, sizes: Sequence[int]) -> None:
+        self.largest = max(sizes)
+        self.arrays = Memory(gpu, max(in_a_row(size) * step_of(size) for size in sizes))
+        self.source = Memory(gpu, self.largest)
+        self.other = Memory(gpu, self.largest)
+        self.pinned = Pinned(gpu)
+        self.host = self.pinned.take(self.largest)
 
 
 class _Size:
     """Arrays of one size, and what is timed on them."""
 
     def __init__(
-        self, ctx: Context, gpu: device.Gpu, staged: device.Queue, count: int, sharing: int
+        self,
+        ctx: Context,
+        gpu: device.Gpu,
+        blocks: Blocks,
+        staged: device.Queue,
+        count: int,
+        sharing: int,
     ) -> None:
-        self.ctx, self.gpu, self.count, self.sharing = ctx, gpu, count, sharing
-        self.staged = staged
+        self.ctx, self.gpu, self.blocks, self.staged = ctx, gpu, blocks, staged
+        self.count, self.sharing = count, sharing
         self.nbytes = 4 * count
         self.stream = gpu.native.make_stream()
-        row = min(max(_BUDGET_BYTES // self.nbytes, _IN_A_ROW[0]), _IN_A_ROW[1])
-        self.arrays = [OnGpu(gpu, count) for _ in range(row)]
-        self.array, self.source = self.arrays[0], OnGpu(gpu, count)
-        self.pinned = Pinned(gpu)
-        self.host = self.pinned.take(self.nbytes).view(np.float32)
+        starts = range(0, in_a_row(self.nbytes) * step_of(self.nbytes), step_of(self.nbytes))
+        self.arrays = [OnGpu(blocks.arrays, count, start) for start in starts]
+        self.array = self.arrays[0]
+        self.wrong: set[str] = set()
+        self.host = blocks.host[: self.nbytes].view(np.float32)
         pattern = (np.arange(count) % 251).astype(np.float32)
         self.own = pattern + np.float32(ctx.rank)
         # small whole numbers, so that the sum is exact in any order
         self.wanted = pattern * ctx.size + ctx.size * (ctx.size - 1) // 2
         self.node_array = ctx.empty(count, np.float32)
-        self.copy(self.source.memory.address, self.own.ctypes.data)
+        self.copy(blocks.source.address, self.own.ctypes.data)
 
     def copy(self, into: int, source: int) -> None:
         """Copy the array's bytes, and wait for it."""
@@ -147,12 +190,13 @@ class _Size:
             self.gpu.wait(copied, _TIMEOUT_S, "copying")
 
     def rows(self, algorithms: Sequence[str]) -> list[dict[str, Any]]:
-        array, source, host = self.array.memory.address, self.source.memory.address, self.host
+        array, source = self.array.address, self.blocks.source.address
+        host = self.host.ctypes.data
         cases: dict[str, Callable[[], float]] = {
-            "to host": partial(self._clocked, lambda: self.copy(host.ctypes.data, array)),
-            "from host": partial(self._clocked, lambda: self.copy(array, host.ctypes.data)),
+            "to host": partial(self._copied, [(host, array)]),
+            "from host": partial(self._copied, [(array, host)]),
             "host": partial(self._clocked, lambda: mls.allreduce(self.node_array, op="sum")),
-            "copy": self._copied,
+            "copy": self._copied_on_gpu,
         }
         for name in algorithms:
             cases[name] = partial(self._clocked, partial(self._reduce, name))
@@ -162,7 +206,7 @@ class _Size:
         for repeat in range(-_WARMUP, repeats):
             for name in random.Random(repeat).sample(list(cases), len(cases)):
                 for one in self.arrays:
-                    self.copy(one.memory.address, source)
+                    self.copy(one.address, source)
                 np.copyto(self.node_array, self.own)
                 self.ctx.world.Barrier()
                 elapsed = cases[name]()
@@ -174,10 +218,12 @@ class _Size:
         percentiles = {
             name: np.percentile(own, [10, 50, 90]) for name, own in zip(cases, slowest, strict=True)
         }
-        self.pinned.close()
         self.gpu.native.drop_stream(self.stream)
+        own = np.array([name in self.wrong for name in cases], np.uint8)
+        wrong = self.ctx.gather(own).max(axis=0)
+        names = [name for name, found in zip(cases, wrong, strict=True) if found]
         middle = {name: float(found[1]) for name, found in percentiles.items()}
-        return [self._row(name, percentiles[name], middle) for name in algorithms]
+        return [self._row(name, percentiles[name], middle, names) for name in algorithms]
 
     @staticmethod
     def _clocked(operation: Callable[[], object]) -> float:
@@ -195,12 +241,25 @@ class _Size:
             self.gpu.wait(after, _TIMEOUT_S, what)
             return float(native.seconds_between(before, after))
 
-    def _copied(self) -> float:
+    def _copied(self, places: Sequence[tuple[int, int]]) -> float:
+        """Seconds of a copy; ``places`` are (into, source) of several in a row."""
+
+        def copy() -> None:
+            for into, source in places:
+                self.gpu.native.copy(into, source, self.nbytes, stream=self.stream)
+
+        return self._between(self.stream, copy, "copying") / len(places)
+
+    def _copied_on_gpu(self) -> float:
+        """Of two arrays each, which keep what is in them."""
         if not self.ctx.is_root:
             return 0.0
-        into, source = self.array.memory.address, self.source.memory.address
-        copy = partial(self.gpu.native.copy, into, source, self.nbytes, stream=self.stream)
-        return self._between(self.stream, copy, "copying")
+        for _ in range(_AHEAD):
+            into, source = self.blocks.other.address, self.blocks.source.address
+            self.gpu.native.copy(into, source, self.blocks.largest, stream=self.stream)
+        whence, whither = self.arrays[::2], self.arrays[1::2]
+        pairs = zip(whither, whence, strict=False)
+        return self._copied([(into.address, source.address) for into, source in pairs])
 
     def _in_a_row(self, algorithm: str) -> float:
         stream = device.view(self.array).stream
@@ -235,21 +294,25 @@ class _Size:
         found: Array | None = None
         if name.removesuffix(_ROW) in algorithms:
             last = self.arrays[-1] if name.endswith(_ROW) else self.array
-            self.copy(self.host.ctypes.data, last.memory.address)
+            self.copy(self.host.ctypes.data, last.address)
             found = self.host
         elif name == "host":
             found = self.node_array
         if found is not None and not np.array_equal(found, self.wanted):
-            raise AssertionError(f"{name} gave a wrong sum of {size_text(self.nbytes)}")
+            self.wrong.add(name)  # all ranks go on
 
-    def _row(self, name: str, percentiles: Array, middle: dict[str, float]) -> dict[str, Any]:
+    def _row(
+        self, name: str, percentiles: Array, middle: dict[str, float], wrong: Sequence[str]
+    ) -> dict[str, Any]:
         p10, seconds, p90 = (float(value) for value in percentiles)
         copy = 2 * self.nbytes / middle["copy"]
         # each rank's array is read once and written once, by all ranks of a GPU together
         moved = 2 * self.nbytes * self.sharing
         slower = max(middle["to host"], middle["from host"], middle["host"])
+        mistakes = [one for one in (name, f"{name}{_ROW}", "host") if one in wrong]
         return {
             "algorithm": name,
+            "wrong": f"a wrong sum: {', '.join(mistakes)}" if mistakes else "",
             "ranks": self.ctx.size,
             "bytes": self.nbytes,
             "median_s": seconds,
@@ -288,5 +351,5 @@ def _print(result: dict[str, Any]) -> None:
             f"{size_text(row['bytes']):>10}  {row['algorithm']:<9} {times} "
             f"{row['busbw_bytes_per_s'] / 1e9:>9.2f} {1e6 * row['in_a_row_s']:>8,.1f} µs "
             f"{row['ratio_to_copy']:>8.0%} {others} "
-            f"{row['ratio_to_slower_of_host']:>10.0%}"
+            f"{row['ratio_to_slower_of_host']:>10.0%}  {row['wrong']}".rstrip()
         )

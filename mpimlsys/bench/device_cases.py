@@ -39,7 +39,10 @@ Allocate = Callable[[int], Block]  # of bytes
 
 @dataclass
 class Case:
-    """One operation: what puts the device's memory right, what is timed, and what looks at it."""
+    """One operation: what puts the device's memory right, what is timed, and what looks at it.
+
+    ``wrong`` says what was not as it has to be, once it was not.
+    """
 
     codec: Codec | None
     operation: str
@@ -49,6 +52,12 @@ class Case:
     start: Callable[[], object]
     check: Callable[[], None]
     times: list[float] = field(default_factory=list)
+    wrong: str = ""
+
+    @property
+    def median_s(self) -> float | None:
+        """Of the times, where there are any."""
+        return float(np.median(self.times)) if self.times else None
 
 
 class Arrays:

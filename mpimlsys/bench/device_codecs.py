@@ -3,7 +3,8 @@
 All in turn in one run, in another order each time, on one stream; times are of the device's events.
 Before each timing as much memory as the array has is copied that the timed kernels do not use, so
 that no cache holds what they read. Every frame that was timed is compared with the CPU's, byte for
-byte; residuals, decoded arrays and sums by their checksums.
+byte; residuals, decoded arrays and sums by their checksums. An operation whose result is wrong is
+not timed any more, and its row says so.
 
 ``bytes_moved`` are those that any implementation has to move, for n elements and a frame of F
 bytes; what ours moves besides lowers its ``bytes_per_s``:
@@ -59,17 +60,38 @@ def run(*, codecs: str, sizes: str, as_json: bool) -> int:
     chosen = [parse(text) for text in codecs.split(",")]
     nbytes = [bytes_of(text) for text in sizes.split(",")]
     card = gpu(number_for(0))
-    result = measure(card, partial(Memory, card), chosen, nbytes)
-    if as_json:
-        print(json.dumps(result))
-    else:
-        _print(result)
-    return 0
+    result = {**about(card), "rows": []}
+    rows = result["rows"]
+    try:
+        measure(card, partial(Memory, card), chosen, nbytes, rows)
+    finally:  # also what was timed before an error of the GPU, which ends it
+        if rows and as_json:
+            print(json.dumps(result), flush=True)
+        elif rows:
+            _print(result)
+    return 1 if any(row["wrong"] for row in rows) else 0
+
+
+def about(card: Gpu) -> dict[str, Any]:
+    """What is measured where."""
+    info = card.native.info()
+    return {
+        "benchmark": "device codecs",
+        "device": info["name"],
+        "compute_capability": list(info["compute_capability"]),
+        "driver": info["driver"],
+        "runtime": info["runtime"],
+        "dtype": "float32",
+    }
 
 
 def measure(
-    card: Gpu, allocate: Allocate, codecs: Sequence[Codec], sizes: Sequence[int]
-) -> dict[str, Any]:
+    card: Gpu,
+    allocate: Allocate,
+    codecs: Sequence[Codec],
+    sizes: Sequence[int],
+    rows: list[dict[str, Any]],
+) -> None:
     """Time the codecs on normally distributed float32.
 
     Args:
@@ -77,67 +99,71 @@ def measure(
         allocate: gives memory of it.
         codecs: what to time.
         sizes: of the array, in bytes.
-
-    Returns:
-        ``rows`` with a row per size, codec and operation, and what was measured where.
+        rows: gets one per size, codec and operation; ``wrong`` of a row says what was not the
+            CPU's.
 
     Raises:
-        AssertionError: a frame, a residual or an array is not the CPU's.
         ConfigError: the device has no memory for it, or no such codec.
     """
-    about = card.native.info()
-    rows = []
     for size in sizes:
         with arrays_on(card, allocate, size // 4, codecs) as arrays:
-            rows += _rows(arrays, codecs)
-    return {
-        "benchmark": "device codecs",
-        "device": about["name"],
-        "compute_capability": list(about["compute_capability"]),
-        "driver": about["driver"],
-        "runtime": about["runtime"],
-        "dtype": "float32",
-        "rows": rows,
-    }
+            _time(arrays, codecs, rows)
 
 
-def _rows(arrays: Arrays, codecs: Sequence[Codec]) -> list[dict[str, Any]]:
+def _time(arrays: Arrays, codecs: Sequence[Codec], rows: list[dict[str, Any]]) -> None:
     copy = copy_case(arrays)
     own = [case for codec in codecs for case in cases_of(arrays, codec)]
     tops = {str(codec): case for codec in codecs if (case := torch_topk(arrays, codec)) is not None}
     everything = [copy, *own, *tops.values()]
     repeats = min(max(_BUDGET_BYTES // arrays.nbytes, _REPEATS[0]), _REPEATS[1])
-    for repeat in range(-_WARMUP, repeats):
-        for case in random.Random(repeat).sample(everything, len(everything)):
-            case.prepare()
-            seconds = arrays.seconds(case.start)
-            case.check()
-            if repeat >= 0:
-                case.times.append(seconds)
-    copied = copy.bytes_moved / float(np.median(copy.times))
-    return [_row(arrays.nbytes, case, copied, tops.get(str(case.codec))) for case in own]
+    try:
+        for repeat in range(-_WARMUP, repeats):
+            sound = [case for case in everything if not case.wrong]
+            for case in random.Random(repeat).sample(sound, len(sound)):
+                _repeat(arrays, case, counts=repeat >= 0)
+    finally:
+        copied = copy.median_s and copy.bytes_moved / copy.median_s
+        rows += [_row(arrays.nbytes, case, copied, tops.get(str(case.codec))) for case in own]
 
 
-def _row(nbytes: int, case: Case, copied: float, top: Case | None) -> dict[str, Any]:
-    p10, middle, p90 = (float(value) for value in np.percentile(case.times, [10, 50, 90]))
+def _repeat(arrays: Arrays, case: Case, *, counts: bool) -> None:
+    case.prepare()
+    seconds = arrays.seconds(case.start)
+    try:
+        case.check()
+    except AssertionError as error:
+        case.wrong = str(error)
+        return
+    if counts:
+        case.times.append(seconds)
+
+
+def _row(nbytes: int, case: Case, copied: float | None, top: Case | None) -> dict[str, Any]:
+    p10, middle, p90 = (
+        (float(value) for value in np.percentile(case.times, [10, 50, 90]))
+        if case.times
+        else (None, None, None)
+    )
+    speed = middle and case.bytes_moved / middle
     theirs = None
     if top is not None and case.operation.startswith("encode"):
-        theirs = float(np.median(top.times))
+        theirs = top.median_s
     return {
         "codec": str(case.codec),
         "operation": case.operation,
         "bytes": nbytes,
+        "wrong": case.wrong,
         "repeats": len(case.times),
         "median_s": middle,
         "p10_s": p10,
         "p90_s": p90,
         "frame_bytes": case.frame_bytes,
         "bytes_moved": case.bytes_moved,
-        "bytes_per_s": case.bytes_moved / middle,
+        "bytes_per_s": speed,
         "copy_bytes_per_s": copied,
-        "ratio_to_copy": case.bytes_moved / middle / copied,
+        "ratio_to_copy": speed and copied and speed / copied,
         "torch_topk_s": theirs,
-        "ratio_to_torch_topk": theirs and theirs / middle,
+        "ratio_to_torch_topk": theirs and middle and theirs / middle,
     }
 
 
@@ -153,12 +179,15 @@ def _print(result: dict[str, Any]) -> None:
         f"{'GB/s':>8} {'copy':>8} {'ratio':>6} {'to torch.topk':>13}"
     )
     for row in rows:
+        what = f"{size_text(row['bytes']):>10}  {row['codec']:<18} {row['operation']:<15} "
+        if not row["ratio_to_copy"]:
+            print(f"{what} not timed. {row['wrong']}")
+            continue
         times = " ".join(f"{1e6 * row[key]:>8,.1f} µs" for key in ("median_s", "p10_s", "p90_s"))
         top = f"{row['ratio_to_torch_topk']:.1f}" if row["ratio_to_torch_topk"] else "-"
         print(
-            f"{size_text(row['bytes']):>10}  {row['codec']:<18} {row['operation']:<15} {times} "
-            f"{row['bytes_per_s'] / 1e9:>8.1f} {row['copy_bytes_per_s'] / 1e9:>8.1f} "
-            f"{row['ratio_to_copy']:>6.0%} {top:>13}"
+            f"{what}{times} {row['bytes_per_s'] / 1e9:>8.1f} {row['copy_bytes_per_s'] / 1e9:>8.1f} "
+            f"{row['ratio_to_copy']:>6.0%} {top:>13}  {row['wrong']}".rstrip()
         )
 
 

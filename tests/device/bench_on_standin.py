@@ -1,6 +1,6 @@
 """Measures codecs on the stand-in and prints the result; a program of test_device_bench.py.
 
-usage: bench_on_standin.py EXTENSION CODECS SIZE [wrong]
+usage: bench_on_standin.py EXTENSION CODECS SIZE [wrong | broken]
 """
 
 import json
@@ -16,6 +16,7 @@ mpi4py.rc.initialize = False  # the library is loaded, but MPI does not start
 from mpimlsys.bench import device_codecs  # noqa: E402
 from mpimlsys.compress.codec import parse  # noqa: E402
 from mpimlsys.device import Gpu, view  # noqa: E402
+from mpimlsys.errors import ConfigError  # noqa: E402
 
 
 class Block:
@@ -39,11 +40,35 @@ class Wrong:
         self._native.encode(*arguments, key=key + 1, **options)
 
 
-def main(path, codecs, size, *wrong):
+class Broken(Wrong):
+    """A device that fails after a while, and then at all that it is asked for."""
+
+    left = 5
+
+    def encode(self, *arguments, **options):
+        self.left -= 1
+        self._native.encode(*arguments, **options)
+        self.fail()
+
+    def record(self, *arguments):
+        self.fail()
+        self._native.record(*arguments)
+
+    def fail(self):
+        if self.left < 0:
+            raise ConfigError("the GPU: an illegal memory access was encountered")
+
+
+def main(path, codecs, size, mistake=""):
     native = standin.use(Path(path)).Device(0)
-    card = Gpu(Wrong(native) if wrong else native, 0)
+    mistaken = {"wrong": Wrong, "broken": Broken}.get(mistake)
+    card = Gpu(mistaken(native) if mistaken else native, 0)
     chosen = [parse(text) for text in codecs.split(",")]
-    print(json.dumps(device_codecs.measure(card, Block, chosen, [int(size)])))
+    rows = []
+    try:
+        device_codecs.measure(card, Block, chosen, [int(size)], rows)
+    finally:
+        print(json.dumps(rows))
 
 
 if __name__ == "__main__":

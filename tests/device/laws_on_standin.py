@@ -1,6 +1,6 @@
 """Runs the checks of benchmarks/gpu_laws.py on the stand-in; a program of test_gpu_check.py.
 
-usage: laws_on_standin.py EXTENSION [MISTAKE]    with a device that makes this mistake
+usage: laws_on_standin.py EXTENSION [MISTAKE [LAW]]    with a device that makes this mistake
 """
 
 import ctypes
@@ -15,6 +15,7 @@ sys.path.insert(0, str(standin.ROOT / "benchmarks"))
 import gpu_laws
 
 from mpimlsys.device import Gpu, view
+from mpimlsys.errors import ConfigError
 
 
 class Block:
@@ -49,6 +50,8 @@ class Mistaken:
         self._native.add(*arguments, factor=factor, **options)
 
     def squares(self, x, count, into, *, stream):
+        if self._mistake == "fault" and count == 257:
+            raise ConfigError("the GPU: an illegal memory access was encountered")
         self._native.squares(
             x, count - (self._mistake == "squares" and count > 1), into, stream=stream
         )
@@ -61,11 +64,11 @@ class Mistaken:
         self._native.reduce(sources, *arguments, order=order, **options)
 
 
-def main(path, mistake=""):
+def main(path, mistake="", law=""):
     gpu = Gpu(standin.use(Path(path)).Device(0), 0)
     card = gpu_laws.Card(gpu, Block)
     card.device = Mistaken(gpu.native, card.extension, mistake)
-    return 0 if gpu_laws.tell(card, reduced=True) else 1
+    return 0 if gpu_laws.tell(card, [law] if law else gpu_laws.LAWS, reduced=True) else 1
 
 
 if __name__ == "__main__":
