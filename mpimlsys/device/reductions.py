@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from mpimlsys.device.agreement import Agreement, Refused
 from mpimlsys.device.arrays import View
@@ -34,7 +35,7 @@ class Reductions:
     def __init__(self, gpu: Gpu, agreement: Agreement, ways: Ways, size: int, stream: int) -> None:
         self._gpu, self._agreement, self._ways = gpu, agreement, ways
         self._size, self._stream = size, stream
-        self._fused: Memory | None = None
+        self._fused = Memory(gpu, 0)
 
     def all_reduce(self, view: View, how: Reduction) -> None:
         """Combine an array in place."""
@@ -50,12 +51,17 @@ class Reductions:
             return
         sizes = " and ".join(str(view.size) for view in views)
         dtypes = " and ".join(sorted({view.dtype for view in views}))
-        self._compare(f"reduces {sizes} elements", dtypes, how)
-        for group in fused([view.nbytes for view in views], fusion_bytes):
+        what = f"reduces {sizes} elements, in pieces of {fusion_bytes} bytes,"
+        self._compare(what, dtypes, how)
+        groups = fused([view.nbytes for view in views], fusion_bytes)
+        if any(len(group) > 1 for group in groups) and self._fused.nbytes < fusion_bytes:
+            make, what = partial(Memory, self._gpu, fusion_bytes), "memory to fuse arrays in"
+            self._fused = self._agreement.make(make, what, how.label, how.timeout_s)
+        for group in groups:
             if len(group) == 1:
                 self._reduce(views[group[0]], how)
             else:
-                self._reduce_fused([views[index] for index in group], how, fusion_bytes)
+                self._reduce_fused([views[index] for index in group], how)
 
     def reduce_scatter(self, view: View, how: Reduction) -> None:
         """Combine an array and leave each rank its rows; the others are undefined."""
@@ -93,9 +99,7 @@ class Reductions:
         if peers is None or not peers.all_reduce(view, how, self._stream):
             self._ways.staged.all_reduce(view, how)
 
-    def _reduce_fused(self, views: Sequence[View], how: Reduction, fusion_bytes: int) -> None:
-        if self._fused is None or self._fused.nbytes < fusion_bytes:
-            self._fused = Memory(self._gpu, fusion_bytes)
+    def _reduce_fused(self, views: Sequence[View], how: Reduction) -> None:
         packed = self._fused.address
         places = [(view.address, view.nbytes) for view in views]
         pack(self._gpu, packed, places, self._stream)
