@@ -42,7 +42,7 @@ Shared mapping_of(std::uintptr_t address) {
     const std::uintptr_t end = std::stoull(range.substr(dash + 1), nullptr, 16);
     if (address < first || address >= end) continue;
     if (!path.starts_with("/dev/shm/")) break;
-    return {path, address - first + std::stoull(offset, nullptr, 16)};
+    return {path, address - first + std::stoull(offset, nullptr, 16), std::stoull(inode)};
   }
   throw Failure(FailureKind::config, "the GPU: this memory cannot be shared");
 }
@@ -145,7 +145,9 @@ class HostDevice final : public Device {
     return memory;
   }
 
-  void release(void* memory, const Stream*) noexcept override {
+  // A stream that is gone ends the process.
+  void release(void* memory, const Stream* stream) noexcept override {
+    if (stream != nullptr) known(*stream);
     ::operator delete(memory, std::align_val_t(256));
   }
 
