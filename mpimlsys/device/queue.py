@@ -302,8 +302,8 @@ class Queue:
             task = self._tasks.get(ticket)
             if task is None or self._failure is not None:
                 return True
-            there = task.refused is not None or self._gpu.native.ready(task.left)
-            return task.complete and there
+            refused = task.refused is not None
+            return task.complete and (refused or self._gpu.native.ready(task.left))
 
     def close(self, timeout_s: float) -> None:
         """Stop the thread, meet the other ranks and give back what was used; once is enough."""

@@ -80,11 +80,9 @@ def rows_of(array: Any, rows: slice) -> Any:
 def _maker(like: Any, place: View, gpu: Gpu) -> Callable[[_Shape], Any]:
     """What makes arrays for the stream that is now the caller's current one."""
     if is_tensor(like):
-        cuda = sys.modules["torch"].cuda
-        current = cuda.current_stream(like.device)
 
         def make_tensor(shape: _Shape) -> Any:
-            with cuda.stream(current):
+            with sys.modules["torch"].cuda.stream(place.keeper):
                 return like.detach().new_empty(shape)
 
         return make_tensor
@@ -92,10 +90,9 @@ def _maker(like: Any, place: View, gpu: Gpu) -> Callable[[_Shape], Any]:
         like = by_dlpack(like)
     if _is_cupy(like):
         cupy = sys.modules["cupy"]
-        current = cupy.cuda.get_current_stream()
 
         def make_array(shape: _Shape) -> Any:
-            with cupy.cuda.Device(gpu.number), current:
+            with cupy.cuda.Device(gpu.number), place.keeper:
                 return cupy.empty(shape, like.dtype)
 
         return make_array

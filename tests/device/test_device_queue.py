@@ -244,3 +244,28 @@ def test_the_end_does_not_wait_for_a_thread_that_sleeps(on_ranks):
     """
     done = on_ranks(1, SLOW + textwrap.dedent(body))
     assert done.returncode == 0, done.stderr
+
+
+def test_an_interrupt_where_an_operation_is_taken_is_no_hang(on_ranks):
+    body = """
+    from collections import deque
+
+    class Interrupted(deque):
+        def popleft(self):
+            raise KeyboardInterrupt
+
+    ticket = made.all_reduce(array, background=False, timeout_s=20)
+    made._waiting = Interrupted(made._waiting)
+    try:
+        made.wait(ticket, 20)
+    except KeyboardInterrupt:
+        made._waiting = deque(made._waiting)
+    try:
+        made.wait(ticket, 20)
+    except mls.errors.MpimlsysError as error:
+        assert "was interrupted" in str(error), error
+    else:
+        raise AssertionError("it went on")
+    """
+    done = on_ranks(1, SLOW + textwrap.dedent(body))
+    assert done.returncode == 0, done.stderr
