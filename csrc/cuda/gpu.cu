@@ -284,7 +284,7 @@ class Gpu final : public Device {
 
   void release(void* memory, const Stream* stream) noexcept override {
     const OnDevice on(number_);
-    // the stream may be gone, and all that was on it is done then
+    // a caller's stream may be gone, and all that was on it is done then
     if (stream != nullptr && cudaFreeAsync(memory, stream_of(*stream)) == cudaSuccess) return;
     cudaGetLastError();
     cudaFree(memory);

@@ -4,7 +4,9 @@ In an all-reduce each GPU reduces its part straight from the memory of all, in t
 and writes the result to all: every byte is read once and written once. What is only moved is copied
 by the GPU that it is for. Streams wait for each other by events that processes share; the ranks
 meet twice on the host, so that no event is waited for before it was recorded. No rank waits for its
-GPU.
+GPU. Of ranks that reduce nothing, as their GPU has another that does, the others only wait for
+their arrays, which wait for no array before: its first rank goes from one to the next without turns
+of theirs.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ class PeerMemory:
         self._ready = self._done = 0
         self._theirs: list[tuple[int, int]] = []
         self._share = (0, 0)
+        self._all = self._reducing = list(range(size))
 
     @classmethod
     def open(
@@ -49,10 +52,17 @@ class PeerMemory:
         can = made._exchange_events(timeout_s)
         return made if agreement.all_can(can, "events of GPUs", timeout_s) else None
 
-    def all_reduce(self, view: View, how: Reduction, stream: int) -> bool:
+    def all_reduce(self, view: View, how: Reduction, stream: int, arrivals: int) -> bool:
         """Reduce in place, after what is on ``stream``, which then waits for the result.
 
         The ranks have agreed on what they do.
+
+        Args:
+            view: this rank's array.
+            how: what is asked for.
+            stream: of the GPU.
+            arrivals: another one, or the same. The array is there after what is on it, and after
+                what ranks did in each other's memory before: their streams are in that order.
 
         Returns:
             False where some rank's memory cannot be shared or opened; nothing has happened then.
@@ -60,7 +70,7 @@ class PeerMemory:
         Raises:
             Refused: arrays are not of one size, where that was not compared before.
         """
-        places = self._enter(view, how, stream, alike=True)
+        places = self._enter(view, how, stream, arrivals, alike=True)
         if places is None:
             return False
         index, parts = self._share
@@ -77,7 +87,7 @@ class PeerMemory:
                 divisor=self._size if how.op == "average" else 1,
                 order=how.order,
             )
-        self._leave(how, stream)
+        self._leave(how, stream, self._reducing)
         return True
 
     def pull(self, view: View, pulls: Sequence[Pull], how: Call, stream: int) -> bool:
@@ -94,14 +104,14 @@ class PeerMemory:
         Returns:
             False where some rank's memory cannot be shared or opened; nothing has happened then.
         """
-        places = self._enter(view, how, stream)
+        places = self._enter(view, how, stream, stream)
         if places is None:
             return False
         for pull in pulls:
             if pull.nbytes:
                 source = places[pull.rank] + pull.start
                 self._gpu.native.copy(pull.into, source, pull.nbytes, stream=stream)
-        self._leave(how, stream)
+        self._leave(how, stream, self._all)
         return True
 
     def close(self) -> None:
@@ -118,11 +128,13 @@ class PeerMemory:
             native.drop_event(event)
 
     def _enter(
-        self, view: View, how: Call, stream: int, *, alike: bool = False
+        self, view: View, how: Call, stream: int, arrivals: int, *, alike: bool = False
     ) -> list[int] | None:
         """Where all ranks' arrays are, for what comes after them on ``stream``; None if hidden."""
         handle, offset, number = self._shared(view)
-        self._gpu.native.record(self._ready, stream)
+        # ranks that reduce follow each other's `done`, and everyone's where something was moved, so
+        # that an array waits only for its caller and for what its own GPU did: both are in there
+        self._gpu.native.record(self._ready, arrivals)
         own = _HANDLE.pack(view.nbytes, offset, number, len(handle), handle)
         told = self._agreement.tell(own, how.label, how.timeout_s)
         records = [_HANDLE.unpack(record) for record in told]
@@ -142,14 +154,15 @@ class PeerMemory:
             )
         ]
 
-    def _leave(self, how: Call, stream: int) -> None:
-        """Let ``stream`` wait until no GPU uses the arrays any more."""
+    def _leave(self, how: Call, stream: int, using: Sequence[int]) -> None:
+        """Let ``stream`` wait until no GPU of the ranks that do uses the arrays any more."""
         native = self._gpu.native
-        native.record(self._done, stream)
+        if self._rank in using:
+            native.record(self._done, stream)
         self._agreement.meet(how.label, how.timeout_s)
-        for rank, (_, done) in enumerate(self._theirs):
+        for rank in using:
             if rank != self._rank:
-                native.follow(stream, done)
+                native.follow(stream, self._theirs[rank][1])
 
     def _exchange_events(self, timeout_s: float) -> bool:
         """Whether this rank and the others' could be made and opened."""
@@ -164,7 +177,9 @@ class PeerMemory:
         own = _EVENTS.pack(len(ready), ready, len(done), done, number)
         told = self._agreement.tell(own, "events of GPUs", timeout_s)
         records = [_EVENTS.unpack(record) for record in told]
-        self._share = share_of([record[4] for record in records], self._rank)
+        gpus = [record[4] for record in records]
+        self._share = share_of(gpus, self._rank)
+        self._reducing = [rank for rank in self._all if share_of(gpus, rank)[1]]
         if not all(record[0] for record in records):
             return False
         try:

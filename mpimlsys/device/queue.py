@@ -57,7 +57,7 @@ class _Task:
 
     name: str
     arrays: Sequence[Any]
-    perform: Callable[[], None] | None
+    perform: Callable[[], object] | None
     streams: dict[int, int]
     left: int
     timeout_s: float
@@ -83,7 +83,7 @@ class Queue:
         self._gpu = gpu
         ranks = peers.open_blocking()
         self._size = peers.size
-        self._stream = gpu.native.make_stream()
+        self._stream, self._arrivals = gpu.native.make_stream(), gpu.native.make_stream()
         self._staging = Staging(gpu, peers)
         shared = shared and len(set(peers.nodes)) == 1 and peers.size <= MOST_RANKS
         self._agreement = agreement = Agreement(ranks, peers.size)
@@ -146,7 +146,10 @@ class Queue:
             check=check,
         )
         return self._submit(
-            "all-reduce", how, [array], lambda place: self._reductions.all_reduce(place, how)
+            "all-reduce",
+            how,
+            [array],
+            lambda place: self._reductions.all_reduce(place, how, self._arrivals),
         )
 
     def grouped_all_reduce(
@@ -344,7 +347,7 @@ class Queue:
         name: str,
         how: Call,
         arrays: Sequence[Any],
-        perform: Callable[..., None],
+        perform: Callable[..., object],
         result: Result | None = None,
         *,
         rows: bool = False,
@@ -358,7 +361,7 @@ class Queue:
             places = [self._place(array, writable=result is None, rows=rows) for array in arrays]
             if result is not None:
                 result.be_like(arrays[0], places[0])
-            begin: Callable[[], None] = partial(perform, *places)
+            begin: Callable[[], object] = partial(perform, *places)
         except ConfigError as error:
             call = f"passed what cannot be used: {error}"
             begin = partial(self._agreement.refuse, call, how.label, how.timeout_s)
@@ -448,9 +451,12 @@ class Queue:
         native = self._gpu.native
         for entered in task.streams.values():
             native.follow(self._stream, entered)
+            native.follow(self._arrivals, entered)
         assert task.perform is not None
-        task.perform()
+        by_peers = task.perform()
         native.record(task.left, self._stream)
+        if by_peers is not True:  # this rank's GPU did something, which what arrives next may need
+            native.follow(self._arrivals, task.left)
 
 
 def gpu_of(ctx: Context, array: Any) -> Gpu:

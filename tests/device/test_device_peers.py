@@ -98,3 +98,56 @@ def test_a_gpu_without_shared_events_is_staged(on_ranks, call):
     """
     done = on_ranks(3, PARTLY + textwrap.dedent(body))
     assert done.returncode == 0, done.stderr
+
+
+def test_what_streams_wait_for(on_ranks):
+    """Ranks 0 and 2 share a GPU, so that rank 2 reduces nothing."""
+    body = """
+    from mpimlsys.device import queue
+    ctx = mls.init()
+    rank = ctx.rank
+    first, second = (Array(np.full(64, rank, np.float32)) for _ in range(2))
+    made = queue.queue_of(ctx, ctx.peers, first)
+    peers, native = made._ways.peers, made._gpu.native
+    before, at, reductions, arrivals = {}, {}, [], []
+
+    def record(event, stream):
+        at[event] = set(before.get(stream, ()))
+        if event == peers._ready:
+            arrivals.append(at[event])
+        native.record(event, stream)
+
+    def follow(stream, event):
+        before.setdefault(stream, set()).update(at.get(event, {event}))
+        native.follow(stream, event)
+
+    def copy(*args, stream):
+        before[stream].add("a copy")
+        native.copy(*args, stream=stream)
+
+    def reduce(*args, stream, **how):
+        reductions.append(set(before[stream]))
+        before[stream].add("a reduction")
+        native.reduce(*args, stream=stream, **how)
+
+    made._gpu.native = Partly(native, record=record, follow=follow, copy=copy, reduce=reduce)
+    works = [mls.allreduce_async(array, "sum") for array in (first, second)]
+    works += [mls.broadcast_async(first, 0), mls.allreduce_async(first, "sum")]
+    for work in works:
+        work.wait(timeout_s=20)
+    assert first.host.tolist() == [9.0] * 64 and second.host.tolist() == [3.0] * 64
+    made._gpu.native = native
+
+    theirs = dict(enumerate(peers._theirs))
+    ready, done = ({peer: pair[which] for peer, pair in theirs.items()} for which in (0, 1))
+    assert not arrivals[1] & (set(done.values()) | {"a reduction"}), arrivals[1]
+    assert rank == 0 or "a copy" in arrivals[3]
+    assert len(reductions) == (0 if rank == 2 else 3)
+    if rank != 2:
+        other = 1 - rank
+        assert {ready[other], ready[2], done[other]} <= reductions[1]
+        assert done[2] not in reductions[1]
+        assert {done[other], done[2]} <= reductions[2]  # that of the broadcast
+    """
+    done = on_ranks(3, PARTLY + textwrap.dedent(body))
+    assert done.returncode == 0, done.stderr
