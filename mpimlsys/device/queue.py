@@ -326,7 +326,8 @@ class Queue:
         if self._ways.peers is not None:
             self._ways.peers.close()
         self._staging.close()
-        self._compressed.close()  # the stream stays: memory that outlives the queue is freed on it
+        self._compressed.close()
+        self._gpu.native.drop_stream(self._arrivals)  # memory may be freed later on the other
 
     def _settle(self, timeout_s: float) -> None:
         """Return when no GPU uses what the ranks share any more."""
