@@ -326,9 +326,10 @@ def _grouped_allreduce(
         "order": comm.order,
     }
     name = "grouped_all_reduce"
-    if arrays and all(device.is_on_gpu(array) for array in arrays):
+    on_gpu = [array for array in arrays if device.is_on_gpu(array)]
+    if on_gpu:
         return _Call(
-            name, process_set, lambda _: list(arrays), (arrays, op), options, on_gpu=arrays[0]
+            name, process_set, lambda _: list(arrays), (arrays, op), options, on_gpu=on_gpu[0]
         )
     memories = [_memory(array) for array in arrays]
     options["dtype"] = memories[0][1] if memories else None
@@ -341,11 +342,10 @@ def _reducescatter(array: T, op: Op, process_set: ProcessSet | None) -> _Call[T]
     peers = process_set or ctx.peers
     order = ctx.comm.order
     if device.is_on_gpu(array):
-        own = _rows_for(peers, _rows_of(device.view(array).shape)[0])
         return _Call(
             "reduce_scatter",
             peers,
-            lambda _: device.rows_of(array, own),
+            lambda _: device.rows_of(array, _rows_for(peers, device.view(array).shape[0])),
             (array, op),
             {"order": order},
             on_gpu=array,
@@ -359,7 +359,6 @@ def _reducescatter(array: T, op: Op, process_set: ProcessSet | None) -> _Call[T]
 
 def _allgather(array: T, process_set: ProcessSet | None) -> _Call[T]:
     if device.is_on_gpu(array):
-        _rows_of(device.view(array, writable=False).shape)
         return _Call(
             "gather_parts", process_set, lambda result: result.array, (array,), on_gpu=array
         )
@@ -386,12 +385,11 @@ def _alltoall(
 ) -> _Call[tuple[T, list[int]]]:
     peers = process_set or context.init().peers
     if device.is_on_gpu(array):
-        rows, _ = _rows_of(device.view(array, writable=False).shape)
         return _Call(
             "all_to_all",
             peers,
             lambda result: (result.array, result.counts),
-            (array, _counts_for(peers, rows, counts)),
+            (array, counts),
             on_gpu=array,
         )
     view, dtype = _memory(array)
@@ -451,11 +449,6 @@ def _memory(array: Any) -> tuple[Array, str | None]:
     """A NumPy view of the array's memory and, where NumPy lacks the type, its name."""
     if isinstance(array, np.ndarray):
         return array, None
-    if hasattr(array, "__cuda_array_interface__"):
-        raise ConfigError(
-            "a group has arrays of a GPU and of the host; pass them in two groups, in the same "
-            "order on all ranks."
-        )
     if device.is_tensor(array) and str(array.dtype) == "torch.bfloat16":
         import torch
 

@@ -258,7 +258,7 @@ PYBIND11_MODULE(MLS_MODULE, m) {
           "share",
           [](Device& self, Address memory) {
             const auto shared = without_lock([&] { return self.share(at<const void>(memory)); });
-            return py::make_tuple(py::bytes(shared.handle), shared.offset);
+            return py::make_tuple(py::bytes(shared.handle), shared.offset, shared.id);
           },
           py::arg("memory"))
       .def(

@@ -42,10 +42,12 @@ struct DeviceInfo {
   std::vector<int> peers;  // devices whose memory it can read
 };
 
-// What another process needs to see memory: the allocation's handle, and where in it.
+// What another process needs to see memory: the allocation's handle, and where in it. Handles may
+// be those of an allocation that is gone; ids are not, within a process.
 struct Shared {
   std::string handle;
   std::size_t offset = 0;
+  std::uint64_t id = 0;
 };
 
 class Device {

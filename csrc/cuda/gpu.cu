@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <map>
+#include <mutex>
 #include <string>
 #include <thread>
 
@@ -282,7 +284,7 @@ class Gpu final : public Device {
 
   void release(void* memory, const Stream* stream) noexcept override {
     const OnDevice on(number_);
-    // the stream may be gone, and all that was on it is done then
+    // a caller's stream may be gone, and all that was on it is done then
     if (stream != nullptr && cudaFreeAsync(memory, stream_of(*stream)) == cudaSuccess) return;
     cudaGetLastError();
     cudaFree(memory);
@@ -388,11 +390,18 @@ class Gpu final : public Device {
   Shared share(const void* memory) override {
     const OnDevice on(number_);
     const CUdeviceptr base = base_of(memory);
-    cudaIpcMemHandle_t handle;
-    must(cudaIpcGetMemHandle(&handle, reinterpret_cast<void*>(base)),
+    const auto offset = static_cast<std::size_t>(reinterpret_cast<CUdeviceptr>(memory) - base);
+    const std::uint64_t id = id_of(base);
+    const std::scoped_lock lock(mutex_);
+    const auto known = handles_.find(id);
+    if (known != handles_.end()) return {known->second, offset, id};
+    cudaIpcMemHandle_t bits;
+    must(cudaIpcGetMemHandle(&bits, reinterpret_cast<void*>(base)),
          "sharing memory with other processes");
-    return {std::string(reinterpret_cast<const char*>(&handle), sizeof handle),
-            static_cast<std::size_t>(reinterpret_cast<CUdeviceptr>(memory) - base)};
+    if (handles_.size() == kHandles) handles_.clear();
+    const std::string handle(reinterpret_cast<const char*>(&bits), sizeof bits);
+    handles_.emplace(id, handle);
+    return {handle, offset, id};
   }
 
   void* see(const std::string& handle) override {
@@ -445,6 +454,17 @@ class Gpu final : public Device {
     return base;
   }
 
+  // The number of an allocation, which no other one of this process has.
+  static std::uint64_t id_of(CUdeviceptr base) {
+    static const auto ask =
+        of_driver<CUresult (*)(void*, CUpointer_attribute, CUdeviceptr)>("cuPointerGetAttribute");
+    unsigned long long id = 0;
+    if (ask == nullptr || ask(&id, CU_POINTER_ATTRIBUTE_BUFFER_ID, base) != CUDA_SUCCESS) {
+      throw Failure(FailureKind::config, "the GPU: this allocation has no number");
+    }
+    return id;
+  }
+
   // A stream's machine; the device is the current one while it lives.
   struct Here {
     OnDevice on;
@@ -454,9 +474,13 @@ class Gpu final : public Device {
     return {OnDevice(number_), StreamMachine(stream_of(stream), pool_, processors_)};
   }
 
+  static constexpr std::size_t kHandles = 64;
+
   const int number_;
   std::size_t processors_ = 0;
   cudaMemPool_t pool_ = nullptr;
+  std::mutex mutex_;
+  std::map<std::uint64_t, std::string> handles_;  // of allocations, by id: to ask CUDA is slow
 };
 
 }  // namespace

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Callable
+from typing import NoReturn, TypeVar
 
 import numpy as np
 
@@ -11,7 +13,9 @@ from mpimlsys.errors import ConfigError
 from mpimlsys.network import Blocking
 from mpimlsys.types import Array
 
-_CALL = struct.Struct("<16s120sq")
+_TEXT = 232  # bytes of what a rank is about to do
+_CALL = struct.Struct(f"<16s{_TEXT}sq")
+T = TypeVar("T")
 
 
 class Refused(ConfigError):
@@ -53,13 +57,39 @@ class Agreement:
             Refused: they are not.
         """
         text = call.encode()
-        record = _CALL.pack(hashlib.sha256(text).digest()[:16], text, own)
+        shown = text if len(text) <= _TEXT else text[: _TEXT - 3] + b"..."
+        record = _CALL.pack(hashlib.sha256(text).digest()[:16], shown, own)
         calls = [_CALL.unpack(told) for told in self.tell(record, label, timeout_s)]
         for rank, (digest, told, _) in enumerate(calls):
             if digest != calls[0][0]:
                 first, other = (_read(text) for text in (calls[0][1], told))
                 raise Refused(f"the ranks disagree: rank 0 {first}, rank {rank} {other}.")
         return [number for _, _, number in calls]
+
+    def refuse(self, call: str, label: str, timeout_s: float) -> NoReturn:
+        """Tell the others, who compare what they do, that this rank cannot.
+
+        Raises:
+            Refused: on them, too; it says why.
+        """
+        self.compare(call.rstrip("."), label, timeout_s)
+        raise Refused(f"every rank {call}")
+
+    def make(self, make: Callable[[], T], what: str, label: str, timeout_s: float) -> T:
+        """What ``make`` makes.
+
+        Raises:
+            Refused: a rank could not make it, on all of them.
+        """
+        why = ""
+        try:
+            made = make()
+        except (ConfigError, MemoryError, RuntimeError) as error:  # ours, CuPy's, PyTorch's
+            why = f"lacks {what}: {error}"
+        if why:
+            self.refuse(why, label, timeout_s)
+        self.compare(f"has {what}", label, timeout_s)
+        return made
 
     def all_can(self, can: bool, label: str, timeout_s: float) -> bool:
         """Whether all ranks can."""

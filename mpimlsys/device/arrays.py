@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ class View:
         itemsize: bytes of an element.
         stream: whose work the array's contents wait for, and where what comes after goes.
         gpu: which one it is in, as CUDA counts; None where the array does not say.
+        keeper: the stream lives as long as this; None where nobody says.
     """
 
     address: int
@@ -35,6 +36,7 @@ class View:
     itemsize: int
     stream: int
     gpu: int | None = None
+    keeper: Any = field(default=None, compare=False, repr=False)
 
     @property
     def size(self) -> int:
@@ -71,18 +73,18 @@ def view(array: Any, *, writable: bool = True) -> View:
         ConfigError: it is read-only or not contiguous, or does not say where it is.
     """
     name = None
-    number = _number_of(array)
+    number = number_of(array)
     if is_tensor(array):
         name = str(array.dtype).removeprefix("torch.")
-        stream = _torch_stream(array)
+        keeper = sys.modules["torch"].cuda.current_stream(array.device)
+        stream = int(keeper.cuda_stream)
         if name == "bfloat16":  # NumPy has no name for it
             array = array.detach().view(sys.modules["torch"].int16)
         array = array.detach()
-    elif not hasattr(array, "__cuda_array_interface__"):
-        array = by_dlpack(array)
-        stream = _current_stream(array)
     else:
-        stream = _current_stream(array)
+        if not hasattr(array, "__cuda_array_interface__"):
+            array = by_dlpack(array)
+        stream, keeper = _current_stream(array)
     about = array.__cuda_array_interface__
     dtype = np.dtype(about["typestr"])
     address, read_only = about["data"]
@@ -95,7 +97,8 @@ def view(array: Any, *, writable: bool = True) -> View:
         raise ConfigError(f"an array of a GPU is not C-contiguous. {_FEWER}")
     if dtype.kind == "V":  # what CuPy calls ml_dtypes' types
         name = str(array.dtype)
-    return View(int(address or 0), shape, name or dtype.name, dtype.itemsize, stream, number)
+    name = name or dtype.name
+    return View(int(address or 0), shape, name, dtype.itemsize, stream, number, keeper)
 
 
 def is_tensor(array: Any) -> bool:
@@ -126,19 +129,19 @@ def _contiguous(shape: tuple[int, ...], strides: Any, itemsize: int) -> bool:
     return True
 
 
-def _number_of(array: Any) -> int | None:
+def number_of(array: Any) -> int | None:
+    """The GPU that an array is in, as CUDA counts; None where it does not say."""
     device = getattr(array, "device", None)
     number = getattr(device, "index", None) if is_tensor(array) else getattr(device, "id", None)
     return number if isinstance(number, int) else None
 
 
-def _torch_stream(array: Any) -> int:
-    return int(sys.modules["torch"].cuda.current_stream(array.device).cuda_stream)
-
-
-def _current_stream(array: Any) -> int:
-    """The caller's: CuPy's current one for its arrays, else what the interface names."""
+def _current_stream(array: Any) -> tuple[int, Any]:
+    """The caller's, and what keeps it: CuPy's current one for its arrays, else what the interface
+    names.
+    """
     if type(array).__module__.partition(".")[0] == "cupy":
-        return int(sys.modules["cupy"].cuda.get_current_stream().ptr)
+        current = sys.modules["cupy"].cuda.get_current_stream()
+        return int(current.ptr), current
     told = array.__cuda_array_interface__.get("stream")
-    return _DEFAULT_STREAM if told is None else int(told)
+    return _DEFAULT_STREAM if told is None else int(told), None

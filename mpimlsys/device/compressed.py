@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mpimlsys.device.agreement import Agreement
 from mpimlsys.device.arrays import View
 from mpimlsys.device.calls import Reduction
 from mpimlsys.device.compressor import GpuCompressor
@@ -19,6 +20,7 @@ class Compressed:
 
     Args:
         gpu: of this process.
+        agreement: of the ranks.
         frames: of the parts that are compressed.
         reductions: of the others.
         size: number of ranks.
@@ -26,16 +28,35 @@ class Compressed:
     """
 
     def __init__(
-        self, gpu: Gpu, frames: Frames, reductions: Reductions, size: int, stream: int
+        self,
+        gpu: Gpu,
+        agreement: Agreement,
+        frames: Frames,
+        reductions: Reductions,
+        size: int,
+        stream: int,
     ) -> None:
-        self._gpu, self._frames, self._reductions = gpu, frames, reductions
-        self._size, self._stream = size, stream
+        self._gpu, self._agreement, self._frames = gpu, agreement, frames
+        self._reductions, self._size, self._stream = reductions, size, stream
 
     def all_reduce(self, view: View, memory: GpuCompressor, request: Request) -> None:
         """Sum float32 in place."""
+        if view.dtype != "float32" or view.size != memory.count:
+            self._agreement.refuse(
+                f"passed {view.size} elements of {view.dtype} where the compression is for "
+                f"{memory.count} of float32",
+                request.label,
+                request.timeout_s,
+            )
         if self._size == 1:
             memory.carry_on(view.address, memory.count)
             return
+        if request.check:
+            self._frames.compare(memory, request)
+        if not memory.reserved:
+            what = "memory for what compression keeps"
+            self._agreement.make(memory.reserve, what, request.label, request.timeout_s)
+            memory.reserved = True
         if memory.compressed == memory.count:
             self._frames.all_reduce(view.address, memory, request)
             return
@@ -54,7 +75,7 @@ class Compressed:
             view.itemsize,
             self._stream,
         )
-        how = Reduction(request.label, request.timeout_s, op="sum", check=request.check)
+        how = Reduction(request.label, request.timeout_s, op="sum", check=False)
         self._reductions.all_reduce(others, how)
         memory.carry_on(others.address, others.size)
         pack(self._gpu, packed.address, places, self._stream, back=True)

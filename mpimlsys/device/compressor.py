@@ -38,6 +38,7 @@ class GpuCompressor:
         sent_bytes, messages: of this rank in the last exchange.
         error: ``|C(y) - y|^2 / |y|^2`` of it; negative where it was not measured.
         cut: how owners have cut the array; None before any have.
+        reserved: whether all ranks have the memory that every exchange needs.
     """
 
     def __init__(
@@ -60,10 +61,26 @@ class GpuCompressor:
         self.momentum, self.clip_norm = momentum, clip_norm
         self.sent_bytes = self.messages = 0
         self.error = -1.0
+        self.reserved = False
         self._gpu, self._stream = gpu, stream
         self.cut: Division | None = None
         self._kept: dict[str, tuple[Memory, int]] = {}
         self._packed: Memory | None = None
+
+    def reserve(self) -> None:
+        """Make what every exchange between ranks needs, or fail before anything was changed."""
+        carried = self.count - self.compressed
+        if carried:
+            self.packed()
+        if self.momentum and carried:
+            self.kept("carried", carried)
+        if self.feedback == "none" or not self.compressed:
+            return
+        self.kept("residual", self.compressed)
+        if self.momentum:
+            self.kept("velocity", self.compressed)
+        if self.feedback == "ef21":
+            self.kept("estimate", self.compressed)
 
     def packed(self) -> Memory:
         """Room for the whole array, what is compressed before what is not."""

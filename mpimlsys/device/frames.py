@@ -40,17 +40,25 @@ class Frames:
         gpu: of this process.
         native: the extension of the host.
         ranks: what they do together.
+        agreement: of them.
         rank, size: of the process set.
         stream: of the GPU, for everything here.
     """
 
     def __init__(
-        self, gpu: Gpu, native: Any, ranks: Blocking, rank: int, size: int, stream: int
+        self,
+        gpu: Gpu,
+        native: Any,
+        ranks: Blocking,
+        agreement: Agreement,
+        rank: int,
+        size: int,
+        stream: int,
     ) -> None:
         self._native, self._size = native, size
         self._passage = Passage(gpu, native, ranks, rank, size, stream)
         self._factors = Factors(gpu, native, ranks, stream)
-        self._agreement = Agreement(ranks, size)
+        self._agreement = agreement
 
     def all_reduce(self, x: int, memory: GpuCompressor, request: Request) -> None:
         """Put the sum of what all ranks send in the place of what is compressed.
@@ -61,12 +69,10 @@ class Frames:
             request: what is asked for.
 
         Raises:
-            ConfigError: ranks mean different compressions, or the codec cannot travel in the
-                pattern; on all of them.
+            ConfigError: the codec cannot travel in the pattern; on all ranks, which have compared
+                what they mean.
             CorruptData: a frame was damaged; names its rank.
         """
-        if request.check:
-            self._compare(memory, request)
         travel = self._pattern(memory, request.spec)
         now = FrameExchange(self._passage, memory, request, x)
         travel(now)
@@ -101,7 +107,7 @@ class Frames:
         out = memory.kept("estimate", now.count) if memory.feedback == "ef21" else now.x
         self._factors.all_reduce(now.y, out, memory, now.request, now.key)
 
-    def _compare(self, memory: GpuCompressor, request: Request) -> None:
+    def compare(self, memory: GpuCompressor, request: Request) -> None:
         """Refuse, on all ranks alike, compressions that differ."""
         what = (
             request.spec.told,

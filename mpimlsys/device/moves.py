@@ -7,16 +7,15 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Sequence
+from functools import partial
 
 from mpimlsys.device.agreement import Agreement, Refused
 from mpimlsys.device.arrays import View
+from mpimlsys.device.arrays import view as view_of
 from mpimlsys.device.calls import Call
 from mpimlsys.device.plans import Pull, consecutive, pulls_of
 from mpimlsys.device.results import Result
 from mpimlsys.device.ways import Ways
-from mpimlsys.errors import ConfigError
-
-_MISFIT = -1  # told in place of rows
 
 
 class Moves:
@@ -58,20 +57,24 @@ class Moves:
         if most and not self._pulled(view, pulls, how):
             self._ways.staged.gather(view, pulls, most, how)
 
-    def all_to_all(self, view: View, counts: Sequence[int], result: Result, how: Call) -> None:
-        """Send each rank its rows, and make an array of those that come."""
+    def all_to_all(
+        self, view: View, counts: Sequence[int] | None, result: Result, how: Call
+    ) -> None:
+        """Send each rank its rows, as many to each unless counted, and make an array of those that
+        come.
+        """
         row, what = _row_of(view)
-        fits = len(counts) == self._size and sum(counts) == view.shape[0] and min(counts) >= 0
-        told = self._agreement.compare(
-            f"exchanges {what}", how.label, how.timeout_s, own=0 if fits else _MISFIT
-        )
-        if _MISFIT in told:
-            raise Refused(
-                f"rank {told.index(_MISFIT)} passed counts that do not fit its array or the number "
-                "of ranks."
+        own, size = view.shape[0], self._size
+        each = [own // size] * size if counts is None else list(counts)
+        if len(each) != size or sum(each) != own or min(each) < 0:
+            told = (
+                f"no counts for {own} rows" if counts is None else f"counts {each} for {own} rows"
             )
+            call = f"passed {told}, which cannot be shared out so among {size} ranks"
+            self._agreement.refuse(call, how.label, how.timeout_s)
+        self._agreement.compare(f"exchanges {what}", how.label, how.timeout_s)
         table = struct.Struct(f"<{self._size}Q")
-        records = self._agreement.tell(table.pack(*counts), how.label, how.timeout_s)
+        records = self._agreement.tell(table.pack(*each), how.label, how.timeout_s)
         rows = [table.unpack(record) for record in records]
         into = self._make(result, view, [sent[self._rank] for sent in rows], how)
         lengths = [[count * row for count in sent] for sent in rows]
@@ -83,20 +86,10 @@ class Moves:
 
     def _make(self, result: Result, view: View, counts: Sequence[int], how: Call) -> View:
         result.counts = list(counts)
-        shape = (sum(counts), *view.shape[1:])
-        made: View | None = None
-        why: Exception | None = None
-        try:
-            made = result.make(shape, self._stream)
-        except (ConfigError, MemoryError, RuntimeError) as error:  # ours, CuPy's, PyTorch's
-            why = error
-        can = self._agreement.all_can(made is not None, how.label, how.timeout_s)
-        if made is None or not can:
-            nbytes = math.prod(shape) * view.itemsize
-            raise Refused(
-                f"a rank has no memory for its result; here it is {nbytes} bytes."
-            ) from why
-        return made
+        make = partial(result.make, (sum(counts), *view.shape[1:]), self._stream)
+        what = "memory for its result"
+        result.array = self._agreement.make(make, what, how.label, how.timeout_s)
+        return view_of(result.array)
 
     def _pulled(self, view: View, pulls: Sequence[Pull], how: Call) -> bool:
         peers = self._ways.peers

@@ -14,13 +14,14 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from mpimlsys.context import Context
 from mpimlsys.device.agreement import Agreement
-from mpimlsys.device.arrays import View, view
+from mpimlsys.device.arrays import View, is_on_gpu, number_of, view
 from mpimlsys.device.calls import Call, Reduction
 from mpimlsys.device.compressed import Compressed
 from mpimlsys.device.compressor import GpuCompressor
@@ -36,6 +37,7 @@ from mpimlsys.device.staged import Staged
 from mpimlsys.device.staging import Staging
 from mpimlsys.device.ways import Ways
 from mpimlsys.errors import ConfigError, MpimlsysError, Timeout
+from mpimlsys.network import Blocking
 from mpimlsys.process_sets import ProcessSet
 
 _CLOSE_S = 5.0
@@ -55,7 +57,7 @@ class _Task:
 
     name: str
     arrays: Sequence[Any]
-    perform: Callable[[], None]
+    perform: Callable[[], object] | None
     streams: dict[int, int]
     left: int
     timeout_s: float
@@ -81,11 +83,11 @@ class Queue:
         self._gpu = gpu
         ranks = peers.open_blocking()
         self._size = peers.size
-        self._stream = gpu.native.make_stream()
+        self._stream, self._arrivals = gpu.native.make_stream(), gpu.native.make_stream()
         self._staging = Staging(gpu, peers)
-        frames = Frames(gpu, native, ranks, peers.rank, peers.size, self._stream)
         shared = shared and len(set(peers.nodes)) == 1 and peers.size <= MOST_RANKS
         self._agreement = agreement = Agreement(ranks, peers.size)
+        frames = Frames(gpu, native, ranks, agreement, peers.rank, peers.size, self._stream)
         peer_memory = (
             PeerMemory.open(gpu, agreement, peers.rank, peers.size, timeout_s) if shared else None
         )
@@ -94,7 +96,9 @@ class Queue:
         staged = Staged(self._staging, ranks, peers.rank, peers.size, self._stream)
         self._ways = Ways(staged, peer_memory, Direct(peers.duplicate()) if direct else None)
         self._reductions = Reductions(gpu, agreement, self._ways, peers.size, self._stream)
-        self._compressed = Compressed(gpu, frames, self._reductions, peers.size, self._stream)
+        self._compressed = Compressed(
+            gpu, agreement, frames, self._reductions, peers.size, self._stream
+        )
         self._moves = Moves(agreement, self._ways, peers.rank, peers.size, self._stream)
         self._closed = False
         self._tasks: dict[int, _Task] = {}
@@ -131,9 +135,6 @@ class Queue:
                 MPI, straight from the GPU if it is CUDA-aware. Others: through host memory.
             op, label, order, check, timeout_s: as for arrays of the host.
             background: False where the caller waits at once; the same for other operations.
-
-        Raises:
-            ConfigError: the array cannot be used.
         """
         how = Reduction(
             label,
@@ -145,7 +146,10 @@ class Queue:
             check=check,
         )
         return self._submit(
-            "all-reduce", how, [array], lambda place: self._reductions.all_reduce(place, how)
+            "all-reduce",
+            how,
+            [array],
+            lambda place: self._reductions.all_reduce(place, how, self._arrivals),
         )
 
     def grouped_all_reduce(
@@ -185,6 +189,7 @@ class Queue:
             how,
             [array],
             lambda place: self._reductions.reduce_scatter(place, how),
+            rows=True,
         )
 
     def broadcast(
@@ -206,29 +211,29 @@ class Queue:
         self, array: Any, *, label: str = "", background: bool = True, timeout_s: float = 300.0
     ) -> tuple[int, Result]:
         """Start to gather the rows of all ranks; the result is there when that is complete."""
-        how, result = Call(label, timeout_s, background), Result(array, self._gpu)
+        how, result = Call(label, timeout_s, background), Result(self._gpu)
 
         def perform(place: View) -> None:
             self._moves.gather(place, result, how)
 
-        return self._submit("all-gather", how, [array], perform, writable=False), result
+        return self._submit("all-gather", how, [array], perform, result, rows=True), result
 
     def all_to_all(
         self,
         array: Any,
-        counts: Sequence[int],
+        counts: Sequence[int] | None,
         *,
         label: str = "",
         background: bool = True,
         timeout_s: float = 300.0,
     ) -> tuple[int, Result]:
         """Start to send each rank so many rows; the result is there when that is complete."""
-        how, result = Call(label, timeout_s, background), Result(array, self._gpu)
+        how, result = Call(label, timeout_s, background), Result(self._gpu)
 
         def perform(place: View) -> None:
             self._moves.all_to_all(place, counts, result, how)
 
-        return self._submit("all-to-all", how, [array], perform, writable=False), result
+        return self._submit("all-to-all", how, [array], perform, result, rows=True), result
 
     def compressor(self, count: int, **options: Any) -> GpuCompressor:
         """What an array of ``count`` float32 keeps, see :class:`GpuCompressor`."""
@@ -255,12 +260,6 @@ class Queue:
             step: of the training, for codecs that draw.
             measure, label, check, timeout_s: as for arrays of the host.
         """
-        place = view(array)
-        if place.dtype != "float32" or place.size != memory.count:
-            raise ConfigError(
-                f"{place.size} elements of {place.dtype} are not the {memory.count} of float32 "
-                "that this compression is for."
-            )
         request = Request(spec, step, measure, label, check, timeout_s)
         return self._submit(
             "compressed all-reduce",
@@ -280,15 +279,11 @@ class Queue:
             task = self._tasks.get(ticket)
             if task is None:  # waited for before
                 return
-            patient = task.has_deadlines and timeout_s >= task.timeout_s
-            mine = patient and not self._busy and self._is_next(task)
-            if mine:
-                self._take()
-            else:
-                self._more.notify()
-        if mine:
+        if task.has_deadlines and timeout_s >= task.timeout_s:
             self._run(task)
         with self._lock:
+            if not task.complete:
+                self._more.notify()
             while not task.complete and self._failure is None:
                 left = deadline - time.monotonic()
                 if left <= 0:
@@ -298,11 +293,11 @@ class Queue:
                 assert self._failure is not None
                 raise self._failure
             if task.refused is not None:
-                raise task.refused
-            del self._tasks[ticket]
-        for stream in task.streams:
-            self._gpu.native.follow(stream, task.left)
-        self._forget(task)
+                raise copy(task.refused)  # as a traceback would keep the caller's arrays
+            if ticket in self._tasks:  # no other thread was faster
+                for stream in task.streams:
+                    self._gpu.native.follow(stream, task.left)
+                self._forget(self._tasks.pop(ticket))
 
     def done(self, ticket: int) -> bool:
         """Whether :meth:`wait` would return or raise at once, and the result is there."""
@@ -310,8 +305,8 @@ class Queue:
             task = self._tasks.get(ticket)
             if task is None or self._failure is not None:
                 return True
-            complete = task.complete
-        return complete and (task.refused is not None or self._gpu.native.ready(task.left))
+            refused = task.refused is not None
+            return task.complete and (refused or self._gpu.native.ready(task.left))
 
     def close(self, timeout_s: float) -> None:
         """Stop the thread, meet the other ranks and give back what was used; once is enough."""
@@ -332,7 +327,7 @@ class Queue:
             self._ways.peers.close()
         self._staging.close()
         self._compressed.close()
-        self._gpu.native.drop_stream(self._stream)
+        self._gpu.native.drop_stream(self._arrivals)  # memory may be freed later on the other
 
     def _settle(self, timeout_s: float) -> None:
         """Return when no GPU uses what the ranks share any more."""
@@ -346,19 +341,31 @@ class Queue:
     def _forget(self, task: _Task) -> None:
         for event in (*task.streams.values(), task.left):
             self._gpu.native.drop_event(event)
-        task.arrays = ()
+        task.arrays, task.perform = (), None
 
     def _submit(
         self,
         name: str,
         how: Call,
         arrays: Sequence[Any],
-        perform: Callable[..., None],
+        perform: Callable[..., object],
+        result: Result | None = None,
         *,
-        writable: bool = True,
+        rows: bool = False,
     ) -> int:
-        """Queue an operation; ``perform`` gets the places of its arrays."""
-        places = [self._place(array, writable) for array in arrays]
+        """Queue an operation; ``perform`` gets the places of its arrays.
+
+        Where they cannot be used, the others are told in its turn.
+        """
+        places: list[View] = []
+        try:
+            places = [self._place(array, writable=result is None, rows=rows) for array in arrays]
+            if result is not None:
+                result.be_like(arrays[0], places[0])
+            begin: Callable[[], object] = partial(perform, *places)
+        except ConfigError as error:
+            call = f"passed what cannot be used: {error}"
+            begin = partial(self._agreement.refuse, call, how.label, how.timeout_s)
         native = self._gpu.native
         streams = {place.stream: native.make_event() for place in places}
         for stream, entered in streams.items():
@@ -367,8 +374,8 @@ class Queue:
         by_mpi = isinstance(how, Reduction) and how.algorithm == "mpi"
         task = _Task(
             told,
-            list(arrays),
-            partial(perform, *places),
+            [*arrays, *(place.keeper for place in places)],
+            begin,
             streams,
             native.make_event(),
             how.timeout_s,
@@ -381,13 +388,19 @@ class Queue:
             self._waiting.append(task)
             if how.background:
                 self._more.notify()
-        if self._thread is None:
-            self._take()
-            self._run(task)
+        while self._thread is None and self._waiting:
+            self._run(self._waiting[0])
         return ticket
 
-    def _place(self, array: Any, writable: bool) -> View:
+    def _place(self, array: Any, *, writable: bool, rows: bool) -> View:
+        if not is_on_gpu(array):
+            raise ConfigError(
+                "a group has arrays of a GPU and of the host; pass them in two groups, in the same "
+                "order on all ranks."
+            )
         place = view(array, writable=writable)
+        if rows and not place.shape:
+            raise ConfigError("an array without axes has no rows; pass array.reshape(1).")
         if place.gpu not in (None, self._gpu.number):
             raise ConfigError(
                 f"an array of GPU {place.gpu} came where arrays of GPU {self._gpu.number} are "
@@ -401,45 +414,50 @@ class Queue:
                 self._more.wait_for(lambda: not self._busy and (self._waiting or self._closed))
                 if not self._waiting:
                     return
-                task = self._take()
+                task = self._waiting[0]
             self._run(task)
 
-    def _is_next(self, task: _Task) -> bool:
-        return bool(self._waiting) and self._waiting[0] is task
-
-    def _take(self) -> _Task:
-        """The next operation, for whoever calls :meth:`_run` with it."""
-        self._busy = True
-        return self._waiting.popleft()
-
     def _run(self, task: _Task) -> None:
+        """Perform ``task`` if it is the next one and nobody else performs any."""
         failure: Exception | None = MpimlsysError(f"{task.name} was interrupted.")
+        mine = False
         try:
+            with self._lock:
+                mine = not self._busy and bool(self._waiting) and self._waiting[0] is task
+                if not mine:
+                    return
+                self._busy = True
+                self._waiting.popleft()
             if self._failure is None:
                 self._perform(task)
             failure = self._failure
         except ConfigError as error:
             failure = error
             if error.on_all_ranks:  # and nothing has happened: what comes next may go on
-                task.refused, failure = error, None
+                task.refused, failure = error.with_traceback(None), None  # which holds arrays
                 self._forget(task)
         except Exception as error:  # noqa: BLE001 whoever waits gets it
             failure = error
         finally:
-            with self._lock:
-                self._failure = failure
-                task.complete = failure is None
-                self._busy = False
-                self._progress.notify_all()
-                if self._waiting:
-                    self._more.notify()
+            if mine:
+                with self._lock:
+                    self._failure = failure
+                    task.complete = failure is None
+                    self._busy = False
+                    self._progress.notify_all()
+                    if self._waiting or self._closed:
+                        self._more.notify()
 
     def _perform(self, task: _Task) -> None:
         native = self._gpu.native
         for entered in task.streams.values():
             native.follow(self._stream, entered)
-        task.perform()
+            native.follow(self._arrivals, entered)
+        assert task.perform is not None
+        by_peers = task.perform()
         native.record(task.left, self._stream)
+        if by_peers is not True:  # this rank's GPU did something, which what arrives next may need
+            native.follow(self._arrivals, task.left)
 
 
 def gpu_of(ctx: Context, array: Any) -> Gpu:
@@ -448,7 +466,7 @@ def gpu_of(ctx: Context, array: Any) -> Gpu:
     Raises:
         ConfigError: it cannot be used, on this rank.
     """
-    number = view(array).gpu
+    number = number_of(array)
     return gpu(number_for(ctx.local_rank) if number is None else number)
 
 
@@ -460,7 +478,9 @@ def open_queue(ctx: Context, peers: ProcessSet, array: Any, *, shared: bool = Tr
     """
     # whoever passes an array of the host hears of it
     ctx.native.barrier(peers.transport, label="arrays of a GPU", timeout_s=ctx.timeout_s)
-    made = Queue(ctx.native, peers, gpu_of(ctx, array), ctx.timeout_s, shared=shared)
+    agreement = Agreement(Blocking(ctx.native, peers.transport), peers.size)
+    here = agreement.make(partial(gpu_of, ctx, array), "a GPU to use", "the GPUs", ctx.timeout_s)
+    made = Queue(ctx.native, peers, here, ctx.timeout_s, shared=shared)
     held = weakref.ref(made)
 
     def close() -> None:

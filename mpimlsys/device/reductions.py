@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from mpimlsys.device.agreement import Agreement, Refused
 from mpimlsys.device.arrays import View
@@ -34,15 +35,25 @@ class Reductions:
     def __init__(self, gpu: Gpu, agreement: Agreement, ways: Ways, size: int, stream: int) -> None:
         self._gpu, self._agreement, self._ways = gpu, agreement, ways
         self._size, self._stream = size, stream
-        self._fused: Memory | None = None
+        self._fused = Memory(gpu, 0)
 
-    def all_reduce(self, view: View, how: Reduction) -> None:
-        """Combine an array in place."""
+    def all_reduce(self, view: View, how: Reduction, arrivals: int | None = None) -> bool:
+        """Combine an array in place.
+
+        Args:
+            view: of the array.
+            how: what is asked for.
+            arrivals: a stream that waits for what the array waits for, and for nothing that peers
+                do; that of the queue unless given.
+
+        Returns:
+            Whether peers did all of it, in their memory.
+        """
         if self._size == 1:
-            return
+            return False
         if how.check:
             self._compare(f"reduces {view.size} elements", view.dtype, how)
-        self._reduce(view, how)
+        return self._reduce(view, how, arrivals)
 
     def grouped_all_reduce(self, views: Sequence[View], how: Reduction, fusion_bytes: int) -> None:
         """Combine arrays of one dtype in place; small neighbours in one piece."""
@@ -50,12 +61,17 @@ class Reductions:
             return
         sizes = " and ".join(str(view.size) for view in views)
         dtypes = " and ".join(sorted({view.dtype for view in views}))
-        self._compare(f"reduces {sizes} elements", dtypes, how)
-        for group in fused([view.nbytes for view in views], fusion_bytes):
+        what = f"reduces {sizes} elements, in pieces of {fusion_bytes} bytes,"
+        self._compare(what, dtypes, how)
+        groups = fused([view.nbytes for view in views], fusion_bytes)
+        if any(len(group) > 1 for group in groups) and self._fused.nbytes < fusion_bytes:
+            make, what = partial(Memory, self._gpu, fusion_bytes), "memory to fuse arrays in"
+            self._fused = self._agreement.make(make, what, how.label, how.timeout_s)
+        for group in groups:
             if len(group) == 1:
                 self._reduce(views[group[0]], how)
             else:
-                self._reduce_fused([views[index] for index in group], how, fusion_bytes)
+                self._reduce_fused([views[index] for index in group], how)
 
     def reduce_scatter(self, view: View, how: Reduction) -> None:
         """Combine an array and leave each rank its rows; the others are undefined."""
@@ -67,7 +83,7 @@ class Reductions:
         if view.size == 0:
             return
         peers = self._ways.peers
-        if peers is None or not peers.all_reduce(view, how, self._stream):
+        if peers is None or not peers.all_reduce(view, how, self._stream, self._stream):
             self._ways.staged.reduce_scatter(view, how)
 
     def _compare(self, what: str, dtype: str, how: Reduction) -> None:
@@ -81,21 +97,23 @@ class Reductions:
         if how.op == "average" and dtype not in _FLOATS:
             raise Refused(f"an average of {dtype} is not defined; use op='sum'.")
 
-    def _reduce(self, view: View, how: Reduction) -> None:
+    def _reduce(self, view: View, how: Reduction, arrivals: int | None = None) -> bool:
+        """Whether peers did it."""
         if view.size == 0:
-            return
+            return False
         direct, peers = self._ways.direct, self._ways.peers
         if how.algorithm == "mpi" and direct is not None and direct.can(view, how):
             direct.all_reduce(view, how, self._gpu, self._stream)
-            return
+            return False
         if how.algorithm not in _IN_MEMORY:
             peers = None
-        if peers is None or not peers.all_reduce(view, how, self._stream):
-            self._ways.staged.all_reduce(view, how)
+        arrived = self._stream if arrivals is None else arrivals
+        if peers is not None and peers.all_reduce(view, how, self._stream, arrived):
+            return True
+        self._ways.staged.all_reduce(view, how)
+        return False
 
-    def _reduce_fused(self, views: Sequence[View], how: Reduction, fusion_bytes: int) -> None:
-        if self._fused is None or self._fused.nbytes < fusion_bytes:
-            self._fused = Memory(self._gpu, fusion_bytes)
+    def _reduce_fused(self, views: Sequence[View], how: Reduction) -> None:
         packed = self._fused.address
         places = [(view.address, view.nbytes) for view in views]
         pack(self._gpu, packed, places, self._stream)

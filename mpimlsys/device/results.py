@@ -37,7 +37,6 @@ class Result:
     """An array that an operation makes, like the one that it is given.
 
     Args:
-        like: the array that is given.
         gpu: of this process.
 
     Attributes:
@@ -45,21 +44,23 @@ class Result:
         counts: rows from each rank.
     """
 
-    def __init__(self, like: Any, gpu: Gpu) -> None:
+    def __init__(self, gpu: Gpu) -> None:
         self.array: Any = None
         self.counts: list[int] = []
-        place = view(like, writable=False)
-        self._make = _maker(like, place, gpu)
-        self._stream, self._gpu = place.stream, gpu
+        self._gpu = gpu
 
-    def make(self, shape: _Shape, stream: int) -> View:
-        """Make the array, on any thread; what comes on ``stream`` may use it."""
-        self.array = self._make(shape)
+    def be_like(self, array: Any, place: View) -> None:
+        """Note what is given, and the stream that is now the caller's."""
+        self._make, self._stream = _maker(array, place, self._gpu), place.stream
+
+    def make(self, shape: _Shape, stream: int) -> Any:
+        """An array, on any thread; what comes on ``stream`` may use it."""
+        array = self._make(shape)
         native = self._gpu.native
         with self._gpu.event() as there:  # what its memory was used for before is done
             native.record(there, self._stream)
             native.follow(stream, there)
-        return view(self.array)
+        return array
 
 
 def rows_of(array: Any, rows: slice) -> Any:
@@ -79,11 +80,9 @@ def rows_of(array: Any, rows: slice) -> Any:
 def _maker(like: Any, place: View, gpu: Gpu) -> Callable[[_Shape], Any]:
     """What makes arrays for the stream that is now the caller's current one."""
     if is_tensor(like):
-        cuda = sys.modules["torch"].cuda
-        current = cuda.current_stream(like.device)
 
         def make_tensor(shape: _Shape) -> Any:
-            with cuda.stream(current):
+            with sys.modules["torch"].cuda.stream(place.keeper):
                 return like.detach().new_empty(shape)
 
         return make_tensor
@@ -91,10 +90,9 @@ def _maker(like: Any, place: View, gpu: Gpu) -> Callable[[_Shape], Any]:
         like = by_dlpack(like)
     if _is_cupy(like):
         cupy = sys.modules["cupy"]
-        current = cupy.cuda.get_current_stream()
 
         def make_array(shape: _Shape) -> Any:
-            with cupy.cuda.Device(gpu.number), current:
+            with cupy.cuda.Device(gpu.number), place.keeper:
                 return cupy.empty(shape, like.dtype)
 
         return make_array

@@ -39,7 +39,7 @@ class Staged:
     def all_reduce(self, view: View, how: Reduction) -> None:
         """Reduce in place."""
 
-        def act(memory: Array) -> Any:
+        def act(check: bool, memory: Array) -> Any:
             return self._ranks.all_reduce(
                 _numbers(memory, view),
                 how.op,
@@ -47,12 +47,16 @@ class Staged:
                 algorithm=how.algorithm,
                 order=how.order,
                 label=how.label,
-                check=False,
+                check=check,
                 timeout_s=how.timeout_s,
             )
 
         places = cut((view.address, view.nbytes), _whole(SEGMENT_BYTES, view.itemsize))
-        segments = [Segment([place], [place], act, place[1]) for place in places]
+        segments = [
+            # the first one is refused by all ranks where the algorithm or order cannot be
+            Segment([place], [place], partial(act, how.check and not at), place[1])
+            for at, place in enumerate(places)
+        ]
         self._staging.exchange(segments, how.timeout_s, self._stream)
 
     def reduce_scatter(self, view: View, how: Reduction) -> None:

@@ -45,7 +45,7 @@ Shared mapping_of(std::uintptr_t address) {
     const std::uintptr_t end = std::stoull(range.substr(dash + 1), nullptr, 16);
     if (address < first || address >= end) continue;
     if (!path.starts_with("/dev/shm/")) break;
-    return {path, address - first + std::stoull(offset, nullptr, 16)};
+    return {path, address - first + std::stoull(offset, nullptr, 16), std::stoull(inode)};
   }
   throw Failure(FailureKind::config, "the GPU: this memory cannot be shared");
 }
@@ -141,14 +141,10 @@ class HostDevice final : public Device {
     return memory;
   }
 
+  // A stream that is gone ends the process.
   void release(void* memory, const Stream* stream) noexcept override {
     const auto give_back = [=] { ::operator delete(memory, std::align_val_t(256)); };
-    if (stream != nullptr) {
-      try {
-        return streams_.run(*stream, give_back);
-      } catch (const Failure&) {  // the stream is gone, and with it what was to be done
-      }
-    }
+    if (stream != nullptr) return streams_.run(*stream, give_back);
     streams_.finish();
     give_back();
   }

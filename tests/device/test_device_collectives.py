@@ -247,7 +247,7 @@ def test_a_rank_without_memory_for_the_result(on_ranks):
             try:
                 work.wait()
             except mls.errors.ConfigError as error:
-                assert "no memory for its result" in str(error) and error.on_all_ranks, error
+                assert "lacks memory for its result" in str(error) and error.on_all_ranks, error
             else:
                 raise AssertionError("it had memory")
     assert host(mls.allgather(Array(np.ones(2)))).tolist() == [1] * 4
@@ -256,29 +256,6 @@ def test_a_rank_without_memory_for_the_result(on_ranks):
     done = on_ranks(2, textwrap.dedent(body))
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("all is well") == 2
-
-
-def test_mistakes_that_one_rank_sees_by_itself(on_ranks):
-    body = """
-    ctx = mls.init()
-    array = Array(np.ones(5, np.float32))
-    for call, told in (
-        (lambda: mls.alltoall(array), "5 rows cannot be shared out evenly"),
-        (lambda: mls.alltoall(array, [-1, 6]), "must not be negative"),
-        (lambda: mls.allgather(Array(np.float32(1).reshape(()))), "has no rows"),
-        (lambda: mls.grouped_allreduce([array, np.ones(5)]), "of a GPU and of the host"),
-        (lambda: mls.grouped_allreduce([np.ones(5), array]), "of a GPU and of the host"),
-    ):
-        try:
-            call()
-        except mls.errors.ConfigError as error:
-            assert told in str(error), error
-        else:
-            raise AssertionError(told)
-    assert (mls.broadcast(array).host == 1).all()
-    """
-    done = on_ranks(2, textwrap.dedent(body))
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("call", ["allreduce", "broadcast", "allgather"])

@@ -60,14 +60,17 @@ def streams(monkeypatch):
 
 
 def made_like(array, device, shape):
-    result = results.Result(array, device)
-    return result, result.make(shape, device.native.make_stream())
+    result = results.Result(device)
+    result.be_like(array, arrays.view(array))
+    made = result.make(shape, device.native.make_stream())
+    return made, arrays.view(made)
 
 
 def test_tensors_are_made_on_the_stream_that_was_current(device, streams):
     tensor = streams.torch.Tensor(np.ones(3, np.float32))
-    result, place = made_like(tensor, device, (2, 5))
-    assert type(result.array) is streams.torch.Tensor
+    made, place = made_like(tensor, device, (2, 5))
+    assert type(made) is streams.torch.Tensor
+    assert place.keeper is streams.current  # so that it is there when the operation ends
     assert (place.shape, place.dtype) == ((2, 5), "float32")
     assert streams.entered == [streams.current]
     assert results.rows_of(tensor, slice(1, 2)) == ("rows", slice(1, 2))
@@ -75,8 +78,9 @@ def test_tensors_are_made_on_the_stream_that_was_current(device, streams):
 
 def test_arrays_of_cupy_are_made_on_their_gpu(device, streams):
     array = streams.cupy.ndarray(np.ones(3, np.int16))
-    result, place = made_like(array, device, (0, 5))
-    assert type(result.array) is streams.cupy.ndarray
+    made, place = made_like(array, device, (0, 5))
+    assert type(made) is streams.cupy.ndarray
+    assert place.keeper is streams.cupy.cuda.get_current_stream()
     assert (place.shape, place.dtype) == ((0, 5), "int16")
     assert streams.entered == [0]
     assert results.rows_of(array, slice(0, 3)) == ("rows", slice(0, 3))
@@ -84,9 +88,9 @@ def test_arrays_of_cupy_are_made_on_their_gpu(device, streams):
 
 def test_others_get_an_array_with_the_interface(device):
     array = standin.Array(np.arange(12, dtype=np.uint16).reshape(4, 3), stream=1)
-    result, place = made_like(array, device, (2, 3))
-    assert standin.host(result.array).tolist() == np.zeros((2, 3)).tolist()
-    assert arrays.view(result.array) == place
+    made, place = made_like(array, device, (2, 3))
+    assert standin.host(made).tolist() == np.zeros((2, 3)).tolist()
+    assert place.shape == (2, 3)
     rows = results.rows_of(array, slice(1, 3))
     assert standin.host(rows).tolist() == [[3, 4, 5], [6, 7, 8]]
     assert arrays.is_on_gpu(rows)
