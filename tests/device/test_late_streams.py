@@ -74,6 +74,24 @@ for turn in range(4):
         copy(result, start().wait())
         copy(array, spoilt)
         assert np.array_equal(result.host[: wanted.size], wanted), (turn, name)
+def five():
+    return [Array(np.zeros(count, np.float32), stream=stream) for _ in range(5)]
+arrays, results = five(), five()
+for turn in range(4):
+    works = []
+    for array in arrays:
+        copy(array, spoilt)
+        copy(array, values)
+        works.append(mls.allreduce_async(array, op="sum"))
+    works.append(mls.broadcast_async(arrays[0], 2))
+    for array, result, work in zip(arrays, results, works):
+        work.wait()
+        if array is not arrays[0]:  # which is still to be broadcast
+            copy(result, array)
+            copy(array, spoilt)
+    copy(results[0], works[-1].wait())
+    for result in results:
+        assert np.array_equal(result.host, 3 * source + 3), turn
 print("all is well", flush=True)
 """
 
