@@ -14,7 +14,14 @@ TESTS = [
     HERE.parent / "native" / "main.cpp",
 ]
 STUDY = [HERE / "scaling.cpp", HERE / "modelled_reduce.cpp"]
-_NOT_SIMULATED = ("mpi", "engine", "threads", "compress", "frames")  # how names of files begin
+_NOT_SIMULATED = (
+    "mpi",
+    "engine",
+    "threads",
+    "compress",
+    "frames",
+    "balanced",
+)  # how names of files begin
 _SIMULATED = [
     *(p for p in sorted((CSRC / "comm").glob("*.cpp")) if not p.name.startswith(_NOT_SIMULATED)),
     *(HERE / name for name in ("fiber.cpp", "network.cpp", "world.cpp")),
