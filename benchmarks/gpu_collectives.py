@@ -94,6 +94,7 @@ def check(ctx: mls.Context, kind: Kind) -> list[str]:
     broken = []
     everyone = list(range(ctx.peers.size))
     sets = {way: mls.process_set(everyone) for way in ("in memory", "through the host")}
+    # operations take their queue from their process set, and no job asks a GPU not to share
     there = PeerMemory.open
     for way, peers in sets.items():
         if way == "through the host":

@@ -216,7 +216,7 @@ def _parser() -> argparse.ArgumentParser:
     kind.add_argument(
         "--algorithms",
         help="of auto,ring,doubling,halving,shared,hierarchical,mpi,gloo (auto,ring,mpi and, where "
-        "PyTorch is installed, gloo; on a GPU auto,ring)",
+        "PyTorch is installed, gloo; on a GPU also staged, through host memory: auto,staged)",
     )
     kind.add_argument(
         "--device", choices=("cpu", "cuda"), default="cpu", help="where the arrays are (cpu)"

@@ -22,6 +22,7 @@
 #include "cuda/checksum.hpp"
 #include "cuda/dense.hpp"
 #include "cuda/select.hpp"
+#include "cuda/selected.hpp"
 #include "cuda/sparse.hpp"
 
 namespace mls::device {

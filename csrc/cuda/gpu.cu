@@ -1,4 +1,5 @@
-// The GPU behind device.hpp, through the CUDA runtime.
+// The GPU behind device.hpp, through the CUDA runtime. The file is long because every function
+// of that interface is here, each a few lines: nothing else sees CUDA.
 #include <cuda.h>
 #include <cuda_runtime.h>
 

@@ -9,7 +9,7 @@
 #include "codec/random.hpp"
 #include "codec/sparse.hpp"
 #include "cuda/dense.hpp"
-#include "cuda/select.hpp"
+#include "cuda/selected.hpp"
 
 namespace mls::device {
 

@@ -273,6 +273,7 @@ class _Size:
                 self.staged.wait(ticket, _TIMEOUT_S)
             return
         started = [
+            # one of ALGORITHMS, as run() has made sure
             mls.allreduce_async(array, op="sum", algorithm=algorithm)  # type: ignore[arg-type]
             for array in self.arrays
         ]
